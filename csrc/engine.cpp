@@ -1,0 +1,129 @@
+// Python bindings of the data engine, and nothing else.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "registry.hpp"
+#include "stream.hpp"
+
+namespace py = pybind11;
+
+namespace lengen {
+namespace {
+
+constexpr uint64_t no_end = std::numeric_limits<uint64_t>::max();
+
+// A task with its distribution, lengths, seed and context fixed: rows by (stream, row).
+class Sampler {
+ public:
+  Sampler(const std::string& task, const std::string& distribution, int64_t symbols, int64_t low, int64_t high, uint64_t seed,
+          int64_t context)
+      : rows_(make_sampler(task, distribution, symbols)), lengths_(reachable_lengths(*rows_, low, high)), seed_(seed), context_(context) {
+    check_context(*rows_, lengths_, context);
+  }
+
+  Batch sample(int64_t rows, uint64_t stream, int64_t first_row, int threads) const {
+    check_rows(rows, first_row);
+    return sample_rows(*rows_, {seed_, stream, first_row, rows, lengths_, context_, threads});
+  }
+
+ private:
+  std::unique_ptr<RowSampler> rows_;
+  Lengths lengths_;
+  uint64_t seed_;
+  int64_t context_;
+};
+
+class SamplerSteps final : public StepSource {
+ public:
+  SamplerSteps(std::shared_ptr<const Sampler> sampler, int64_t rows) : sampler_(std::move(sampler)), rows_(rows) {}
+  Batch draw(uint64_t step) const override { return sampler_->sample(rows_, step, 0, 1); }
+
+ private:
+  std::shared_ptr<const Sampler> sampler_;
+  int64_t rows_;
+};
+
+std::shared_ptr<Batch> share(Batch&& batch) { return std::make_shared<Batch>(std::move(batch)); }
+
+// Waits with the GIL released, in slices, so that Ctrl-C gets through.
+std::shared_ptr<Batch> next_batch(Stream& stream) {
+  std::optional<Batch> batch;
+  for (;;) {
+    Stream::State state;
+    {
+      const py::gil_scoped_release release;
+      state = stream.next(std::chrono::milliseconds(50), batch);
+    }
+    if (state == Stream::State::ready) return share(std::move(*batch));
+    if (state == Stream::State::ended) throw py::stop_iteration();
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+}
+
+// A NumPy array over memory of the batch, which it keeps alive.
+template <class T, T* (Batch::*pointer)() const, int64_t (*count)(const Batch&)>
+py::array_t<T> view(const std::shared_ptr<Batch>& batch) {
+  return py::array_t<T>(count(*batch), ((*batch).*pointer)(), py::cast(batch));
+}
+
+int64_t tokens_in(const Batch& batch) { return batch.token_count(); }
+int64_t scored_in(const Batch& batch) { return batch.scored_count(); }
+int64_t rows_in(const Batch& batch) { return batch.rows(); }
+int64_t bounds_in(const Batch& batch) { return batch.rows() + 1; }
+
+std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  philox::block(counter.data(), key[0], key[1]);
+  return counter;
+}
+
+void use_vector_code(bool wanted) { avx2_enabled() = wanted && avx2_supported(); }
+
+}  // namespace
+}  // namespace lengen
+
+PYBIND11_MODULE(_engine, module) {
+  using namespace lengen;
+  module.doc() = "Counter-based generation of packed batches; see lengen_fast.tasks and lengen_fast.data for the public side.";
+
+  py::class_<Batch, std::shared_ptr<Batch>>(module, "Batch", "Packed rows; the arrays are views of memory the batch owns.")
+      .def_property_readonly("tokens", &view<int64_t, &Batch::tokens, tokens_in>, "[N] int64")
+      .def_property_readonly("cu_seqlens", &view<int32_t, &Batch::cu_seqlens, bounds_in>, "[B+1] int32")
+      .def_property_readonly("offsets", &view<int64_t, &Batch::offsets, rows_in>, "[B] int64")
+      .def_property_readonly("scored", &view<int64_t, &Batch::scored, scored_in>, "[P] int64, indices into tokens")
+      .def_property_readonly("targets", &view<int64_t, &Batch::targets, scored_in>, "[P] int64")
+      .def_property_readonly("longest", &Batch::longest, "tokens of the longest row");
+
+  py::class_<Sampler, std::shared_ptr<Sampler>>(module, "Sampler", "Rows of one task by (stream, row).")
+      .def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t>(), py::arg("task"),
+           py::arg("distribution"), py::arg("symbols"), py::arg("low"), py::arg("high"), py::arg("seed"), py::arg("context") = 0)
+      .def(
+          "sample",
+          [](const Sampler& sampler, int64_t rows, uint64_t stream, int64_t first_row, int threads) {
+            const py::gil_scoped_release release;
+            return share(sampler.sample(rows, stream, first_row, threads));
+          },
+          py::arg("rows"), py::arg("stream") = 0, py::arg("first_row") = 0, py::arg("threads") = 1);
+
+  py::class_<Stream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
+      .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop, size_t capacity,
+                       int threads) {
+             auto source = std::make_shared<SamplerSteps>(std::move(sampler), rows);
+             return std::make_unique<Stream>(std::move(source), start, stop.value_or(no_end), capacity, threads);
+           }),
+           py::arg("sampler"), py::arg("rows"), py::arg("start") = 0, py::arg("stop") = py::none(), py::arg("capacity") = 8,
+           py::arg("threads") = 1)
+      .def("next", &next_batch, "the batch of the next step; StopIteration at the end")
+      .def("close", &Stream::close, py::call_guard<py::gil_scoped_release>());
+
+  module.def("philox", &philox_words, py::arg("counter"), py::arg("key"), "One Philox 4x32-10 block.");
+  module.def("vector_code", [] { return use_avx2(); }, "Whether the AVX2 path is in use.");
+  module.def("use_vector_code", &use_vector_code, py::arg("wanted"), "Turns the AVX2 path on (where there is one) or off.");
+}

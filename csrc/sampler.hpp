@@ -1,0 +1,279 @@
+// What a task tells the engine, and the loop that turns it into a batch.
+#pragma once
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "batch.hpp"
+#include "random.hpp"
+
+namespace lengen {
+
+inline constexpr int64_t longest_length = int64_t{1} << 20;
+
+// The lengths a task can draw from a range: first, first + stride, ..., `count` of them.
+struct Lengths {
+  int64_t first;
+  int64_t stride;
+  int64_t count;
+
+  int64_t last() const { return first + stride * (count - 1); }
+};
+
+// Lengths congruent to `residue` modulo `stride` in low..high.
+inline Lengths lengths_between(int64_t low, int64_t high, int64_t stride, int64_t residue) {
+  const int64_t first = low + ((residue - low) % stride + stride) % stride;
+  return {first, stride, first > high ? 0 : (high - first) / stride + 1};
+}
+
+// A vector as uninitialised working memory: at least `size` values, contents left from before.
+template <class T>
+T* at_least(std::vector<T>& memory, int64_t size) {
+  if (static_cast<int64_t>(memory.size()) < size) memory.resize(static_cast<size_t>(size));
+  return memory.data();
+}
+
+// Working memory of one thread, kept between rows.
+struct Scratch {
+  std::vector<uint64_t> bits[3], fresh, woven;
+  std::vector<uint32_t> order, moved, sorted, draws;
+  std::vector<uint8_t> letters, seen;
+  int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
+
+  static Scratch& of_this_thread() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+};
+
+// One task under one distribution: immutable, shared by every thread. A row is a pure function of its words and its length.
+class RowSampler {
+ public:
+  virtual ~RowSampler() = default;
+
+  virtual int64_t shortest() const { return 1; }
+  virtual int64_t longest() const { return longest_length; }
+  virtual int64_t stride() const { return 1; }
+  virtual int64_t residue() const { return 0; }
+
+  // How many words a row of length n usually needs; more are drawn when it needs more.
+  virtual int64_t usual_words(int64_t n) const = 0;
+  virtual RowShape largest_shape(int64_t n) const = 0;
+  // The size of a row, for tasks whose answer varies in length.
+  virtual bool shape_varies() const { return false; }
+  virtual RowShape shape(int64_t n, Words&, Scratch&) const { return largest_shape(n); }
+  virtual void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const = 0;
+};
+
+struct Request {
+  uint64_t seed;
+  uint64_t stream;
+  int64_t first_row;
+  int64_t rows;
+  Lengths lengths;
+  int64_t context;  // 0: every offset is 0
+  int threads;
+};
+
+inline Lengths reachable_lengths(const RowSampler& sampler, int64_t low, int64_t high) {
+  const Lengths lengths = lengths_between(low, high, sampler.stride(), sampler.residue());
+  if (low > high || low < sampler.shortest() || high > sampler.longest() || lengths.count == 0) {
+    throw std::invalid_argument("the task cannot draw lengths " + std::to_string(low) + ".." + std::to_string(high));
+  }
+  return lengths;
+}
+
+inline void check_context(const RowSampler& sampler, const Lengths& lengths, int64_t context) {
+  const int64_t needed = sampler.largest_shape(lengths.last()).tokens;
+  if (context != 0 && context < needed) {
+    throw std::invalid_argument("context is " + std::to_string(context) + ", but a string of length " +
+                                std::to_string(lengths.last()) + " can take " + std::to_string(needed) + " tokens");
+  }
+}
+
+inline void check_rows(int64_t rows, int64_t first_row) {
+  const int64_t most = int64_t{1} << 32;
+  if (rows < 1 || first_row < 0 || first_row > most - rows) {
+    throw std::invalid_argument("rows " + std::to_string(first_row) + ".." + std::to_string(first_row + rows - 1) +
+                                " are not a part of 0..4294967295");
+  }
+}
+
+// Runs work(begin, end) over 0..count-1 in contiguous shares, one per thread, and passes on the first exception.
+template <class Work>
+void in_shares(int64_t count, int threads, Work&& work) {
+  const int64_t shares = std::clamp<int64_t>(threads, 1, std::max<int64_t>(count, 1));
+  if (shares == 1) return work(int64_t{0}, count);
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(shares));
+  const auto run = [&](int64_t share) noexcept {
+    try {
+      work(count * share / shares, count * (share + 1) / shares);
+    } catch (...) {
+      errors[static_cast<size_t>(share)] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (int64_t share = 1; share < shares; ++share) helpers.emplace_back(run, share);
+    run(0);
+  }
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+// The first blocks of several neighbouring rows, drawn together: lanes across rows keep the vector unit full on short rows.
+class Heads {
+ public:
+  static constexpr int64_t group = 8;
+  static constexpr int64_t most_blocks = 8;
+
+  Heads(const Request& request, Part part) : key_{request.seed, request.stream, 0}, part_(part) {}
+
+  void draw(int64_t first_row, int64_t rows, int64_t blocks) {
+    blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
+    key_.row = static_cast<uint32_t>(first_row);
+    philox_heads(key_, rows, static_cast<uint32_t>(part_), blocks_, words_);
+  }
+
+  Words words(int64_t i) const {
+    return Words({key_.seed, key_.stream, key_.row + static_cast<uint32_t>(i)}, part_, words_ + i * blocks_ * words_per_block, blocks_);
+  }
+
+ private:
+  RowKey key_;
+  Part part_;
+  int64_t blocks_ = 0;
+  alignas(32) uint32_t words_[group * most_blocks * words_per_block];
+};
+
+// The length of every row and where it lies in the batch.
+struct Plan {
+  std::vector<int32_t> lengths;
+  std::vector<RowShape> ends;  // running totals after each row
+  int64_t longest = 0;
+  int64_t tokens = 0;
+  int64_t scored = 0;
+};
+
+// Visits the words of rows begin..end-1 in order; blocks(begin, end) says how many blocks of a group to draw beforehand.
+template <class Blocks, class Visit>
+void for_each_row(const Request& request, Part part, int64_t begin, int64_t end, Blocks&& blocks, Visit&& visit) {
+  Heads heads(request, part);
+  for (int64_t row = begin; row < end; row += Heads::group) {
+    const int64_t rows = std::min(Heads::group, end - row);
+    heads.draw(request.first_row + row, rows, blocks(row, row + rows));
+    for (int64_t i = 0; i < rows; ++i) {
+      Words words = heads.words(i);
+      visit(row + i, words);
+    }
+  }
+}
+
+inline int64_t one_block(int64_t, int64_t) { return 1; }
+
+// Visits rows with their content words and their length.
+template <class Visit>
+void for_each_content(const RowSampler& sampler, const Request& request, const Plan& plan, int64_t begin, int64_t end, Visit&& visit) {
+  const auto blocks = [&](int64_t first, int64_t last) {
+    const int64_t n = *std::max_element(plan.lengths.begin() + first, plan.lengths.begin() + last);
+    return (sampler.usual_words(n) + words_per_block - 1) / words_per_block;
+  };
+  for_each_row(request, Part::content, begin, end, blocks,
+               [&](int64_t row, Words& words) { visit(row, plan.lengths[static_cast<size_t>(row)], words); });
+}
+
+inline void draw_lengths(const Request& request, int64_t begin, int64_t end, Plan& plan) {
+  const Lengths& lengths = request.lengths;
+  if (lengths.count == 1) {
+    std::fill(plan.lengths.begin() + begin, plan.lengths.begin() + end, static_cast<int32_t>(lengths.first));
+    return;
+  }
+  for_each_row(request, Part::length, begin, end, one_block, [&](int64_t row, Words& words) {
+    const int64_t n = lengths.first + lengths.stride * words.below(static_cast<uint32_t>(lengths.count));
+    plan.lengths[static_cast<size_t>(row)] = static_cast<int32_t>(n);
+  });
+}
+
+inline void measure_rows(const RowSampler& sampler, const Request& request, int64_t begin, int64_t end, Plan& plan) {
+  if (!sampler.shape_varies()) {
+    for (int64_t row = begin; row < end; ++row) {
+      plan.ends[static_cast<size_t>(row)] = sampler.largest_shape(plan.lengths[static_cast<size_t>(row)]);
+    }
+    return;
+  }
+  Scratch& scratch = Scratch::of_this_thread();
+  for_each_content(sampler, request, plan, begin, end, [&](int64_t row, int64_t n, Words& words) {
+    plan.ends[static_cast<size_t>(row)] = sampler.shape(n, words, scratch);
+  });
+}
+
+inline void add_up(Plan& plan) {
+  for (RowShape& end : plan.ends) {
+    plan.longest = std::max(plan.longest, end.tokens);
+    end.tokens = plan.tokens += end.tokens;
+    end.scored = plan.scored += end.scored;
+  }
+  if (plan.tokens > std::numeric_limits<int32_t>::max()) {
+    throw std::length_error("the batch would have " + std::to_string(plan.tokens) +
+                            " tokens; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
+  }
+}
+
+inline Plan make_plan(const RowSampler& sampler, const Request& request) {
+  Plan plan;
+  plan.lengths.resize(static_cast<size_t>(request.rows));
+  plan.ends.resize(static_cast<size_t>(request.rows));
+  in_shares(request.rows, request.threads, [&](int64_t begin, int64_t end) {
+    draw_lengths(request, begin, end, plan);
+    measure_rows(sampler, request, begin, end, plan);
+  });
+  add_up(plan);
+  return plan;
+}
+
+inline void draw_offsets(const Request& request, int64_t begin, int64_t end, const Batch& batch) {
+  if (request.context == 0) {
+    std::fill(batch.offsets() + begin, batch.offsets() + end, 0);
+    return;
+  }
+  for_each_row(request, Part::offset, begin, end, one_block, [&](int64_t row, Words& words) {
+    const int64_t tokens = batch.cu_seqlens()[row + 1] - batch.cu_seqlens()[row];
+    batch.offsets()[row] = words.below(static_cast<uint32_t>(request.context - tokens + 1));
+  });
+}
+
+inline void write_rows(const RowSampler& sampler, const Request& request, const Plan& plan, int64_t begin, int64_t end,
+                       const Batch& batch) {
+  Scratch& scratch = Scratch::of_this_thread();
+  for_each_content(sampler, request, plan, begin, end, [&](int64_t row, int64_t n, Words& words) {
+    const RowShape start = row == 0 ? RowShape{0, 0} : plan.ends[static_cast<size_t>(row - 1)];
+    sampler.write(n, words, scratch,
+                  {batch.tokens() + start.tokens, batch.scored() + start.scored, batch.targets() + start.scored, start.tokens});
+  });
+}
+
+inline void write_bounds(const Plan& plan, const Batch& batch) {
+  batch.cu_seqlens()[0] = 0;
+  for (size_t row = 0; row < plan.ends.size(); ++row) batch.cu_seqlens()[row + 1] = static_cast<int32_t>(plan.ends[row].tokens);
+}
+
+inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
+  const Plan plan = make_plan(sampler, request);
+  Batch batch(request.rows, plan.tokens, plan.scored);
+  batch.set_longest(plan.longest);
+  write_bounds(plan, batch);
+  in_shares(request.rows, request.threads, [&](int64_t begin, int64_t end) {
+    draw_offsets(request, begin, end, batch);
+    write_rows(sampler, request, plan, begin, end, batch);
+  });
+  return batch;
+}
+
+}  // namespace lengen

@@ -1,0 +1,109 @@
+// Arithmetic: binary addition.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "../sampler.hpp"
+#include "alphabet.hpp"
+#include "bits.hpp"
+
+namespace lengen {
+
+// `BOS A+B= y EOS`, most significant digit first; n = |A| + |B| + 2, |A| uniform in 1..n-3; y is A + B.
+// paper: random digits, the first of a longer number 1.
+// hard: one column in the lower half of the shorter number starts a carry, or with equal chance absorbs any; each column above
+// holds exactly one 1 and hands the carry on, to the top (two leading 1s of equally long numbers excepted).
+class Addition final : public RowSampler {
+ public:
+  explicit Addition(bool hard) : hard_(hard) {}
+
+  int64_t shortest() const override { return 4; }
+  int64_t usual_words(int64_t n) const override { return 2 * words_of_bits(n) + 6; }
+  RowShape largest_shape(int64_t n) const override { return shape_of(n, n - 2); }
+  bool shape_varies() const override { return true; }
+
+  RowShape shape(int64_t n, Words& words, Scratch& scratch) const override {
+    return shape_of(n, draw(n, words, scratch).answer_digits);
+  }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    const Sum sum = draw(n, words, scratch);
+    row.tokens[0] = alphabet_.bos();
+    expand_number(sum.a, sum.a_digits, row.tokens + 1);
+    row.tokens[sum.a_digits + 1] = plus;
+    expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
+    row.tokens[n] = equals;
+    expand_number(sum.answer, sum.answer_digits, row.tokens + n + 1);
+    row.tokens[n + sum.answer_digits + 1] = alphabet_.eos();
+    row.score(n, sum.answer_digits + 1);
+  }
+
+ private:
+  static constexpr Alphabet alphabet_{4};
+  static constexpr int64_t plus = 2, equals = 3;
+
+  struct Sum {
+    const uint64_t *a, *b, *answer;
+    int64_t a_digits, b_digits, answer_digits;
+  };
+
+  static RowShape shape_of(int64_t n, int64_t answer) { return {n + answer + 2, answer + 1}; }
+
+  Sum draw(int64_t n, Words& words, Scratch& scratch) const {
+    const int64_t a_digits = 1 + words.below(static_cast<uint32_t>(n - 3)), b_digits = n - 2 - a_digits;
+    const int64_t size = words_of_bits(std::max(a_digits, b_digits) + 1);
+    uint64_t* a = draw_digits(a_digits, size, words, scratch.bits[0]);
+    uint64_t* b = draw_digits(b_digits, size, words, scratch.bits[1]);
+    if (hard_) lay_carry_chain(a, a_digits, b, b_digits, words);
+    set_leading(a, a_digits);
+    set_leading(b, b_digits);
+    uint64_t* answer = at_least(scratch.bits[2], size);
+    return {a, b, answer, a_digits, b_digits, add(a, b, size, answer)};
+  }
+
+  static uint64_t* draw_digits(int64_t digits, int64_t size, Words& words, std::vector<uint64_t>& memory) {
+    uint64_t* number = at_least(memory, size);
+    draw_fair_bits(digits, words, number);
+    std::fill(number + words_of_bits(digits), number + size, 0);
+    return number;
+  }
+
+  static void set_leading(uint64_t* number, int64_t digits) {
+    if (digits > 1) number[(digits - 1) / 64] |= uint64_t{1} << ((digits - 1) % 64);
+  }
+
+  static void lay_carry_chain(uint64_t* a, int64_t a_digits, uint64_t* b, int64_t b_digits, Words& words) {
+    const bool a_is_longer = a_digits >= b_digits;
+    uint64_t *longer = a_is_longer ? a : b, *shorter = a_is_longer ? b : a;
+    const int64_t top = std::max(a_digits, b_digits), shared = std::min(a_digits, b_digits);
+    const int64_t start = words.below(static_cast<uint32_t>((shared + 1) / 2));
+    const bool carries = words.below(2) == 1;
+    for (uint64_t* number : {longer, shorter}) {
+      if (bit_at(number, start) != carries) flip_bit(number, start);
+    }
+    if (shared - 1 > start) set_leading(shorter, shared);
+    for (int64_t word = (start + 1) / 64; word < words_of_bits(top); ++word) {
+      const uint64_t above = ~low_bits(std::max<int64_t>(0, start + 1 - 64 * word)), below_top = low_bits(top - 64 * word);
+      longer[word] = (longer[word] & ~above) | (~shorter[word] & above & below_top);
+    }
+  }
+
+  // answer = a + b over `size` words; returns its digits, at least one.
+  static int64_t add(const uint64_t* a, const uint64_t* b, int64_t size, uint64_t* answer) {
+    uint64_t carry = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const uint64_t partial = a[i] + b[i], total = partial + carry;
+      carry = (partial < a[i]) | (total < partial);
+      answer[i] = total;
+    }
+    int64_t top = size - 1;
+    while (top > 0 && answer[top] == 0) --top;
+    return std::max<int64_t>(1, 64 * top + std::bit_width(answer[top]));
+  }
+
+  bool hard_;
+};
+
+}  // namespace lengen

@@ -1,0 +1,112 @@
+// Copying tasks: the answer repeats the question, or every k-th symbol of it.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "../sampler.hpp"
+#include "alphabet.hpp"
+#include "bits.hpp"
+#include "permutations.hpp"
+
+namespace lengen {
+
+// paper: n distinct symbols in random order.
+// hard: n consecutive symbols from a random one on, past the last back to 0, with one to three random pairs swapped.
+inline void draw_unique(int64_t n, int64_t symbols, bool hard, Words& words, Scratch& scratch, uint32_t* x) {
+  if (!hard) {
+    draw_distinct(n, symbols, words, scratch, x);
+    return;
+  }
+  const int64_t first = words.below(static_cast<uint32_t>(symbols));
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<uint32_t>(first + i < symbols ? first + i : first + i - symbols);
+  for (uint32_t swaps = 1 + words.below(3); swaps > 0; --swaps) {
+    const uint32_t one = words.below(static_cast<uint32_t>(n)), other = words.below(static_cast<uint32_t>(n));
+    std::swap(x[one], x[other]);
+  }
+}
+
+// x is n distinct symbols; y is x.
+class UniqueCopy final : public RowSampler {
+ public:
+  UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
+
+  int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
+  int64_t usual_words(int64_t n) const override { return n / 2; }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n);
+    draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
+    widen_words(x, n, question_of(row));
+    widen_words(x, n, answer_of(row, n));
+    frame_question(alphabet_, n, n, row);
+  }
+
+ private:
+  Alphabet alphabet_;
+  bool hard_;
+};
+
+// x over {a, b}; y is x.
+// paper: independent letters. hard: a random block of 1 to 8 letters repeated to length n, with one letter changed.
+class RepeatCopy final : public RowSampler {
+ public:
+  explicit RepeatCopy(bool hard) : hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return hard_ ? 4 : 2 * words_of_bits(n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint64_t* x = at_least(scratch.bits[0], words_of_bits(n));
+    if (hard_) {
+      draw_almost_periodic(n, words, x);
+    } else {
+      draw_fair_bits(n, words, x);
+    }
+    expand_bits(x, n, question_of(row));
+    expand_bits(x, n, answer_of(row, n));
+    frame_question({2}, n, n, row);
+  }
+
+ private:
+  static constexpr int64_t longest_period = 8;
+
+  static void draw_almost_periodic(int64_t n, Words& words, uint64_t* x) {
+    const int64_t period = 1 + words.below(longest_period);
+    repeat_block(words.next() & low_bits(period), period, n, x);
+    flip_bit(x, words.below(static_cast<uint32_t>(n)));
+  }
+
+  bool hard_;
+};
+
+// x is k-1 fillers and then distinct symbols, n = -1 modulo k; y is every k-th symbol of x, from the k-th on.
+class OffsetCopy final : public RowSampler {
+ public:
+  OffsetCopy(int64_t k, int64_t symbols, bool hard) : k_(k), symbols_(symbols), hard_(hard) {}
+
+  int64_t shortest() const override { return 2 * k_ - 1; }
+  int64_t longest() const override { return std::min(symbols_ + k_ - 1, longest_length); }
+  int64_t stride() const override { return k_; }
+  int64_t residue() const override { return k_ - 1; }
+  int64_t usual_words(int64_t n) const override { return n / 2; }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, answer_length(n)); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n);
+    std::fill_n(x, k_ - 1, static_cast<uint32_t>(symbols_));
+    draw_unique(n - (k_ - 1), symbols_, hard_, words, scratch, x + k_ - 1);
+    widen_words(x, n, question_of(row));
+    for (int64_t i = 0; i < answer_length(n); ++i) answer_of(row, n)[i] = x[k_ - 1 + i * k_];
+    frame_question({symbols_ + 1}, n, answer_length(n), row);
+  }
+
+ private:
+  int64_t answer_length(int64_t n) const { return (n + 1) / k_ - 1; }
+
+  int64_t k_, symbols_;
+  bool hard_;
+};
+
+}  // namespace lengen

@@ -1,0 +1,188 @@
+// Counting tasks: the answer depends on how often each symbol occurs.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include "../sampler.hpp"
+#include "alphabet.hpp"
+#include "bits.hpp"
+#include "permutations.hpp"
+
+namespace lengen {
+
+// The number of zeros of a binary string without a tie.
+// paper: uniform over 0..n without n/2. hard: a lead of one (n odd) or two (n even), for either bit.
+inline int64_t draw_zeros(int64_t n, bool hard, Words& words) {
+  if (hard) return words.below(2) == 0 ? (n - 1) / 2 : n / 2 + 1;
+  if (n % 2 == 1) return words.below(static_cast<uint32_t>(n + 1));
+  const int64_t zeros = words.below(static_cast<uint32_t>(n));
+  return zeros + (zeros >= n / 2);
+}
+
+// x over {0, 1}; y is the more frequent bit.
+class BinaryMajority final : public RowSampler {
+ public:
+  explicit BinaryMajority(bool hard) : hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
+    const int64_t ones = n - draw_zeros(n, hard_, words);
+    draw_exact_ones(n, ones, words, bits, scratch);
+    expand_bits(bits, n, question_of(row));
+    *answer_of(row, n) = 2 * ones > n;
+    frame_question({2}, n, 1, row);
+  }
+
+ private:
+  bool hard_;
+};
+
+// Three binary strings of length n/3, interleaved; y is their three majorities.
+class BinaryMajorityInterleave final : public RowSampler {
+ public:
+  explicit BinaryMajorityInterleave(bool hard) : hard_(hard) {}
+
+  int64_t shortest() const override { return strings; }
+  int64_t stride() const override { return strings; }
+  int64_t usual_words(int64_t n) const override { return strings * usual_words_for_ones(n / strings); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, strings); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    const int64_t each = n / strings;
+    const uint64_t* parts[strings];
+    for (int i = 0; i < strings; ++i) {
+      uint64_t* bits = at_least(scratch.bits[i], words_of_bits(each));
+      const int64_t ones = each - draw_zeros(each, hard_, words);
+      draw_exact_ones(each, ones, words, bits, scratch);
+      answer_of(row, n)[i] = 2 * ones > each;
+      parts[i] = bits;
+    }
+    uint64_t* woven = at_least(scratch.woven, words_of_bits(n) + 1);
+    interleave_three(parts, each, woven);
+    expand_bits(woven, n, question_of(row));
+    frame_question({2}, n, strings, row);
+  }
+
+ private:
+  static constexpr int strings = 3;
+  bool hard_;
+};
+
+// x over {0, 1}; y is `e` if the number of ones is even, else `o`.
+class Parity final : public RowSampler {
+ public:
+  explicit Parity(bool hard) : hard_(hard) {}
+
+  int64_t shortest() const override { return 0; }
+  int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n) + 1);
+    const int64_t ones = hard_ ? draw_few(n, words, bits) : draw_any(n, words, bits, scratch);
+    expand_bits(bits, n, question_of(row));
+    *answer_of(row, n) = ones % 2 == 0 ? even : odd;
+    frame_question({4}, n, 1, row);
+  }
+
+ private:
+  static constexpr int64_t even = 2, odd = 3;
+  static constexpr int64_t most_rare = 3;
+
+  static int64_t draw_any(int64_t n, Words& words, uint64_t* bits, Scratch& scratch) {
+    const int64_t ones = words.below(static_cast<uint32_t>(n + 1));
+    draw_exact_ones(n, ones, words, bits, scratch);
+    return ones;
+  }
+
+  // 0 to 3 rare bits, ones among zeros or zeros among ones, each in the first half of its own equal stretch.
+  static int64_t draw_few(int64_t n, Words& words, uint64_t* bits) {
+    const bool rare = words.below(2) == 1;
+    const int64_t count = words.below(static_cast<uint32_t>(std::min(most_rare, n) + 1));
+    std::fill_n(bits, words_of_bits(n), rare ? 0 : ~uint64_t{0});
+    clear_past_end(bits, n);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t begin = n * i / count, end = n * (i + 1) / count;
+      flip_bit(bits, begin + words.below(static_cast<uint32_t>((end - begin + 1) / 2)));
+    }
+    return rare ? count : n - count;
+  }
+
+  bool hard_;
+};
+
+// x over 26 letters; y is the most frequent one.
+class Majority final : public RowSampler {
+ public:
+  explicit Majority(bool hard) : hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return hard_ ? n : n / 2 + 2; }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint8_t* x = at_least(scratch.letters, n);
+    *answer_of(row, n) = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
+    widen_bytes(x, n, question_of(row));
+    frame_question({letters}, n, 1, row);
+  }
+
+ private:
+  static constexpr int64_t letters = 26;
+  static constexpr int64_t none = -1;
+
+  // Independent letters, redrawn while the two most frequent tie.
+  static int64_t draw_until_clear(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
+    int64_t winner = none;
+    while (winner == none) {
+      draw_letters(n, words, x, scratch);
+      winner = clear_winner(x, n);
+    }
+    return winner;
+  }
+
+  // Sixteen random bits a letter; the few that would make letters uneven are drawn again, from left to right.
+  static void draw_letters(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
+    uint32_t* draws = at_least(scratch.draws, (n + 1) / 2);
+    words.fill(draws, (n + 1) / 2);
+    const auto* halves = reinterpret_cast<const uint16_t*>(draws);
+    bool rejected = false;
+    scale_draws(halves, n, letters, x, rejected);
+    if (!rejected) return;
+    for (int64_t i = 0; i < n; ++i) {
+      if (static_cast<uint16_t>(halves[i] * letters) < 65536 % letters) x[i] = static_cast<uint8_t>(words.below(letters));
+    }
+  }
+
+  static int64_t clear_winner(const uint8_t* x, int64_t n) {
+    std::array<std::array<int32_t, 32>, 4> counts{};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+      for (size_t lane = 0; lane < 4; ++lane) ++counts[lane][x[i + static_cast<int64_t>(lane)]];
+    }
+    for (; i < n; ++i) ++counts[0][x[i]];
+    for (size_t letter = 0; letter < 32; ++letter) counts[0][letter] += counts[1][letter] + counts[2][letter] + counts[3][letter];
+    const auto most = std::max_element(counts[0].begin(), counts[0].end());
+    return std::count(counts[0].begin(), counts[0].end(), *most) == 1 ? most - counts[0].begin() : none;
+  }
+
+  // The winner occurs `share` + 1 times, as many rivals as possible `share` times, one rival what is left.
+  static int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
+    std::array<uint32_t, letters> order;
+    draw_distinct(letters, letters, words, scratch, order.data());
+    const int64_t share = (n - 1 + letters - 1) / letters;
+    std::fill_n(x, share + 1, static_cast<uint8_t>(order[0]));
+    for (int64_t i = share + 1, rival = 1; i < n; i += share, ++rival) {
+      std::fill_n(x + i, std::min(share, n - i), static_cast<uint8_t>(order[static_cast<size_t>(rival)]));
+    }
+    shuffle_front(x, n, n, words);
+    return order[0];
+  }
+
+  bool hard_;
+};
+
+}  // namespace lengen

@@ -1,0 +1,48 @@
+// Distinct symbols in random order.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "../random.hpp"
+#include "../sampler.hpp"
+
+namespace lengen {
+
+// Puts the `count` values of `order` in random order, all arrangements equally likely; with steps < count only the first
+// `steps` places, each subset and arrangement equally likely (Fisher-Yates from the front).
+template <class T>
+void shuffle_front(T* order, int64_t steps, int64_t count, Words& words) {
+  draw_shuffle_indices(steps, count, words, [order](int64_t i, int64_t index) { std::swap(order[i], order[i + index]); });
+}
+
+// The identity order of `symbols` symbols, kept in the scratch memory.
+inline uint32_t* identity_of(int64_t symbols, Scratch& scratch) {
+  uint32_t* order = at_least(scratch.order, symbols);
+  if (scratch.identity < symbols) identity_order(symbols, order);
+  scratch.identity = std::max(scratch.identity, symbols);
+  return order;
+}
+
+// n distinct values of 0..symbols-1 in random order, all arrangements equally likely.
+inline const uint32_t* draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
+  uint32_t* order = identity_of(symbols, scratch);
+  const bool few = 8 * n < symbols;
+  if (!few) {
+    shuffle_front(order, n, symbols, words);
+    std::copy_n(order, n, drawn);
+    identity_order(symbols, order);
+    return drawn;
+  }
+  uint32_t* moved = at_least(scratch.moved, n);
+  draw_shuffle_indices(n, symbols, words, [&](int64_t i, int64_t index) {
+    moved[i] = static_cast<uint32_t>(i + index);
+    std::swap(order[i], order[i + index]);
+  });
+  std::copy_n(order, n, drawn);
+  identity_order(n, order);
+  for (int64_t i = 0; i < n; ++i) order[moved[i]] = moved[i];
+  return drawn;
+}
+
+}  // namespace lengen

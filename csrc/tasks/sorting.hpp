@@ -1,0 +1,73 @@
+// Sorting: the answer is the question in increasing order.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "../sampler.hpp"
+#include "alphabet.hpp"
+#include "permutations.hpp"
+
+namespace lengen {
+
+// x is n distinct symbols; y is x sorted.
+// paper: any symbols. hard: n consecutive symbols, so that neighbours in y differ by one, in random order.
+class Sort final : public RowSampler {
+ public:
+  Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
+
+  int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
+  int64_t usual_words(int64_t n) const override { return n / 2; }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+
+  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n);
+    if (hard_) {
+      draw_consecutive(n, words, x);
+    } else {
+      draw_distinct(n, alphabet_.symbols, words, scratch, x);
+    }
+    widen_words(x, n, question_of(row));
+    write_sorted(x, n, scratch, answer_of(row, n));
+    frame_question(alphabet_, n, n, row);
+  }
+
+ private:
+  void draw_consecutive(int64_t n, Words& words, uint32_t* x) const {
+    const uint32_t first = words.below(static_cast<uint32_t>(alphabet_.symbols - n + 1));
+    for (int64_t i = 0; i < n; ++i) x[i] = first + static_cast<uint32_t>(i);
+    shuffle_front(x, n, n, words);
+  }
+
+  void write_sorted(const uint32_t* x, int64_t n, Scratch& scratch, int64_t* out) const {
+    if (n == alphabet_.symbols) {
+      count_up(0, n, out);
+    } else if (alphabet_.symbols <= 64 * n) {
+      sort_by_marking(x, n, scratch, out);
+    } else {
+      uint32_t* sorted = at_least(scratch.sorted, n);
+      std::copy_n(x, n, sorted);
+      std::sort(sorted, sorted + n);
+      widen_words(sorted, n, out);
+    }
+  }
+
+  // Marks each symbol with a byte, then reads the marks in order, eight at a time.
+  void sort_by_marking(const uint32_t* x, int64_t n, Scratch& scratch, int64_t* out) const {
+    const int64_t size = (alphabet_.symbols + 7) / 8 * 8;
+    uint8_t* seen = at_least(scratch.seen, size);
+    std::fill_n(seen, size, 0);
+    for (int64_t i = 0; i < n; ++i) seen[x[i]] = 1;
+    for (int64_t symbol = 0; symbol < size; symbol += 8) {
+      uint64_t marks;
+      std::memcpy(&marks, seen + symbol, sizeof marks);
+      for (; marks != 0; marks &= marks - 1) *out++ = symbol + std::countr_zero(marks) / 8;
+    }
+  }
+
+  Alphabet alphabet_;
+  bool hard_;
+};
+
+}  // namespace lengen

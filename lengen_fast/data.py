@@ -1,0 +1,183 @@
+"""Packed batches and the background stream that prepares them.
+
+Letters: B rows, N packed tokens, P scored positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+
+from lengen_fast import _engine
+from lengen_fast.ops.packing import Packing, RowSelection
+
+if TYPE_CHECKING:
+    from lengen_fast.tasks.base import Task
+
+MOST_STEPS = 2**40
+"""Streams below this number are training steps; the rest is reserved, see :func:`evaluation_stream`."""
+
+_PURPOSES = {"test": 1, "validation": 2}
+_LENGTH_BITS = 21
+
+
+def evaluation_stream(purpose: str, low: int, high: int) -> int:
+    """The random stream of an evaluation bin: shared with no training step, no other bin and no other purpose.
+
+    Args:
+        purpose: ``"test"`` or ``"validation"``.
+        low, high: the lengths of the bin, inclusive, each in 0..2**21-1.
+    """
+    if purpose not in _PURPOSES:
+        raise ValueError(f"purpose is {purpose!r}; it must be one of {', '.join(map(repr, _PURPOSES))}")
+    for name, value in (("low", low), ("high", high)):
+        if not 0 <= value < 2**_LENGTH_BITS:
+            raise ValueError(f"{name} is {value}; it must be in 0..{2**_LENGTH_BITS - 1}")
+    return _PURPOSES[purpose] << 62 | low << _LENGTH_BITS | high
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B strings packed end to end.
+
+    Attributes:
+        tokens: [N] int64 token ids.
+        cu_seqlens: [B+1] int32, where each string starts, and N at the end.
+        offsets: [B] int64, the position of each string's first token.
+        scored: [P] int64, indices into ``tokens`` of the positions whose prediction counts, in increasing order.
+        targets: [P] int64, the token each scored position has to predict.
+        longest: tokens of the longest string.
+        most_scored: scored positions of the string that has most, where the host knows it; see ``selection``.
+    """
+
+    tokens: torch.Tensor
+    cu_seqlens: torch.Tensor
+    offsets: torch.Tensor
+    scored: torch.Tensor
+    targets: torch.Tensor
+    longest: int
+    most_scored: int | None = None
+
+    @classmethod
+    def from_engine(cls, batch: _engine.Batch) -> Batch:
+        """Wraps a batch of the engine; the tensors share its memory and keep it alive."""
+        arrays = (batch.tokens, batch.cu_seqlens, batch.offsets, batch.scored, batch.targets)
+        return cls(*map(torch.from_numpy, arrays), longest=batch.longest)
+
+    @property
+    def rows(self) -> int:
+        """B, the number of strings."""
+        return len(self.offsets)
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """[B] int32, tokens of each string."""
+        return self.cu_seqlens.diff()
+
+    @property
+    def device(self) -> torch.device:
+        return self.tokens.device
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Where each string's rows are, for the model."""
+        return Packing(self.cu_seqlens, len(self.tokens), self.longest)
+
+    @cached_property
+    def selection(self) -> RowSelection:
+        """The scored rows, for the model's last block."""
+        return RowSelection.from_rows(self.scored, self.packing, self.most_scored)
+
+    def row(self, index: int) -> torch.Tensor:
+        """The tokens of one string, a view; ``index`` in 0..B-1."""
+        if not 0 <= index < self.rows:
+            raise IndexError(f"index is {index}; the batch has rows 0..{self.rows - 1}")
+        return self.tokens[int(self.cu_seqlens[index]) : int(self.cu_seqlens[index + 1])]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on ``device``; itself if it is there already."""
+        names = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
+        if all(moved[name] is getattr(self, name) for name in names):
+            return self
+        most_scored = self.selection.packing.longest if self.most_scored is None else self.most_scored
+        return replace(self, **moved, most_scored=most_scored)
+
+
+class Stream:
+    """Batches of steps ``start``, ``start + 1``, ... from background threads; an iterator and a context manager.
+
+    The batch of a step depends only on the task, ``rows``, ``length``, ``seed``, ``distribution``, ``context`` and the
+    step, so a stream may start anywhere and ``threads`` and ``capacity`` change nothing but speed.
+
+    Args:
+        task: what to draw.
+        rows: strings in a batch.
+        length: one length or an inclusive range ``(low, high)``.
+        seed: 0..2**64-1.
+        distribution: ``"paper"`` or ``"hard"``.
+        context: size of the position table; offsets are uniform over those that fit. None: every offset is 0.
+        start: the first step.
+        stop: the step to end before; None: no end.
+        capacity: batches that may wait ready.
+        threads: background threads; each prepares whole batches.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rows: int,
+        length: int | tuple[int, int],
+        seed: int = 0,
+        *,
+        distribution: str = "paper",
+        context: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        capacity: int = 8,
+        threads: int = 1,
+    ) -> None:
+        stop = MOST_STEPS if stop is None else stop
+        for name, value, low, high in (
+            ("rows", rows, 1, 2**31 - 1),
+            ("start", start, 0, MOST_STEPS),
+            ("stop", stop, start, MOST_STEPS),
+            ("capacity", capacity, 1, 2**16),
+            ("threads", threads, 1, 1024),
+        ):
+            check_integer(name, value, low, high)
+        sampler = task.sampler(length, seed=seed, distribution=distribution, context=context)
+        self._stream = _engine.Stream(sampler, rows, start=start, stop=stop, capacity=capacity, threads=threads)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return Batch.from_engine(self._stream.next())
+
+    def close(self) -> None:
+        """Stops the background threads; the stream then ends. Safe to call twice."""
+        self._stream.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> int:
+    """``value`` as an int in low..high, or an error that names the argument."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}; it must be an integer")
+    number = value.__index__()
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}; it must be in {low}..{high}")
+    return number

@@ -1,0 +1,95 @@
+"""The modules of a pre-LN transformer on packed rows [N, C]: embedding, causal self-attention, MLP, block."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lengen_fast.ops import attention, embed
+from lengen_fast.ops.packing import Packing, RowSelection
+
+
+class Embedding(nn.Module):
+    """Token table [V, C] and, for learned absolute positions, a position table [context, C]."""
+
+    def __init__(self, vocab_size: int, width: int, context: int | None = None):
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(vocab_size, width))
+        self.positions = None if context is None else nn.Parameter(torch.empty(context, width))
+
+    def forward(self, tokens: Tensor, packing: Packing, offsets: Tensor | None = None) -> Tensor:
+        """tokens [N] int64 to vectors [N, C]; offsets [B] int64 shift the positions of each sequence."""
+        return embed(tokens, self.tokens, self.positions, packing=packing, offsets=offsets)
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Vectors [P, C] to logits [P, V], with the token table (tied)."""
+        return F.linear(hidden, self.tokens)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head causal self-attention of packed rows; D = C / H."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"width must be a multiple of heads, got width {width} and {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, packing: Packing, rows: RowSelection | None = None) -> Tensor:
+        """hidden [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed."""
+        if rows is None:
+            q, k, v = self._split(self.qkv(hidden)).unbind(1)
+        else:
+            width = self.out.in_features
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q = self._split(F.linear(rows.take(hidden), weight[:width], bias[:width])).squeeze(1)
+            k, v = self._split(F.linear(hidden, weight[width:], bias[width:])).unbind(1)
+        mixed = attention(q, k, v, cu_seqlens=packing, query_rows=rows)
+        return self.out(mixed.flatten(1))
+
+    def _split(self, projected: Tensor) -> Tensor:
+        """[N, parts * C] to [N, parts, H, D]."""
+        return projected.unflatten(1, (-1, self.heads, self.out.in_features // self.heads))
+
+
+class MLP(nn.Module):
+    """C to 4C, GELU in its tanh form, and back (GPT-2).
+
+    Without gradients the rows are taken ``ROWS_AT_ONCE`` at a time, so that a million tokens need no [N, 4C] tensor.
+    """
+
+    ROWS_AT_ONCE = 1 << 16
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[N, C] to [N, C]."""
+        if torch.is_grad_enabled() or len(hidden) <= self.ROWS_AT_ONCE:
+            return self._rows(hidden)
+        return torch.cat([self._rows(rows) for rows in hidden.split(self.ROWS_AT_ONCE)])
+
+    def _rows(self, hidden: Tensor) -> Tensor:
+        return self.contract(F.gelu(self.expand(hidden), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Pre-LN transformer block: attention and MLP, each normalized before and added after."""
+
+    def __init__(self, width: int, heads: int, layer_norm_epsilon: float = 1e-5):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps=layer_norm_epsilon)
+        self.attention = CausalSelfAttention(width, heads)
+        self.mlp_norm = nn.LayerNorm(width, eps=layer_norm_epsilon)
+        self.mlp = MLP(width)
+
+    def forward(self, stream: Tensor, packing: Packing, rows: RowSelection | None = None) -> Tensor:
+        """Residual stream [N, C] to [N, C], or with ``rows`` to [P, C]."""
+        attended = self.attention(self.attention_norm(stream), packing, rows)
+        stream = attended + (stream if rows is None else rows.take(stream))
+        return stream + self.mlp(self.mlp_norm(stream))

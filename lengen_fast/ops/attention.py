@@ -1,0 +1,114 @@
+"""Causal attention over packed sequences: the one place that chooses how it is computed.
+
+On every device it goes through PyTorch's scaled_dot_product_attention, on a padded layout that exists only inside this
+file. No tensor of size T x T is ever made: all rows at once use the causal flag, and chosen rows (``query_rows``) are
+taken in blocks whose mask stays below ``MASK_BUDGET`` elements.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengen_fast.ops.packing import Packing, RowSelection
+
+MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    softmax_scale: float | None = None,
+    cu_seqlens: Tensor | Packing | None = None,
+    query_rows: Tensor | RowSelection | None = None,
+) -> Tensor:
+    """Exact causal attention: row i attends to the rows j <= i of its own sequence.
+
+    Args:
+        q: [N, H, D] packed, or [B, T, H, D]; with ``query_rows``, [P, H, D]: only the chosen rows.
+        k, v: [N, H, D] packed, or [B, T, H, D].
+        softmax_scale: factor of the logits; 1/sqrt(D) if None.
+        cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N; or a ``Packing``, which also
+            carries what several calls on the same rows can share. None for [B, T, H, D] or one packed sequence.
+        query_rows: [P] int64, increasing rows of k to compute, as in the scored rows of a last layer or one decoding
+            step; cost is proportional to P x T. Needs packed k and v. A ``RowSelection`` carries what layers can share.
+
+    Returns:
+        [N, H, D], [B, T, H, D], or with ``query_rows`` [P, H, D]; dtype of q.
+
+    Raises:
+        ValueError: shapes, devices or dtypes that do not fit together, ``cu_seqlens`` that do not cover the rows, or
+            ``query_rows`` that are out of range.
+    """
+    _check_operands(q, k, v, query_rows)
+    scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale
+    if q.numel() == 0:
+        return q.clone()  # nothing to compute, and still in the graph
+    if q.dim() == 4:
+        return _causal(q, k, v, scale)
+    packing = _as_packing(cu_seqlens, k)
+    if query_rows is not None:
+        if isinstance(query_rows, Tensor):
+            query_rows = RowSelection.from_rows(query_rows, packing)
+        return _chosen_rows(q, k, v, packing, query_rows, scale)
+    return packing.unpad(_causal(packing.pad(q), packing.pad(k), packing.pad(v), scale))
+
+
+def _as_packing(cu_seqlens: Tensor | Packing | None, k: Tensor) -> Packing:
+    if cu_seqlens is None:
+        return Packing.uniform(1, len(k), k.device)
+    if isinstance(cu_seqlens, Packing):
+        return cu_seqlens
+    return Packing.from_cu_seqlens(cu_seqlens, len(k))
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """[B, T, H, D] each; padded rows come last in their sequence, so no kept row ever attends to one."""
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, scale=scale
+    )
+    return out.transpose(1, 2)
+
+
+def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, packing: Packing, chosen: RowSelection, scale: float) -> Tensor:
+    padded_q = chosen.packing.pad(q).transpose(1, 2)
+    padded_k, padded_v = packing.pad(k).transpose(1, 2), packing.pad(v).transpose(1, 2)
+    limits = chosen.last_keys
+    block = max(1, MASK_BUDGET // (len(limits) * packing.longest))
+    blocks = range(0, limits.shape[1], block)
+    outputs = []
+    for begin in blocks:
+        limit = limits[:, begin : begin + block]
+        keys = packing.longest if len(blocks) == 1 else int(limit.max()) + 1
+        mask = torch.arange(keys, device=k.device) <= limit.unsqueeze(-1)
+        queries = padded_q[:, :, begin : begin + block]
+        outputs.append(
+            F.scaled_dot_product_attention(
+                queries, padded_k[:, :, :keys], padded_v[:, :, :keys], attn_mask=mask.unsqueeze(1), scale=scale
+            )
+        )
+    out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return chosen.packing.unpad(out.transpose(1, 2))
+
+
+def _check_operands(q: Tensor, k: Tensor, v: Tensor, query_rows: object) -> None:
+    if k.shape != v.shape or k.dim() not in (3, 4):
+        raise ValueError(
+            f"k and v must have one shape, [N, H, D] or [B, T, H, D], got {tuple(k.shape)} and {tuple(v.shape)}"
+        )
+    if query_rows is not None and k.dim() == 4:
+        raise ValueError("query_rows needs packed k and v, [N, H, D] with cu_seqlens, not [B, T, H, D]")
+    wanted = k.shape if query_rows is None else (len(query_rows), *k.shape[1:])
+    if q.shape != wanted:
+        raise ValueError(f"q must have shape {tuple(wanted)} to go with k and query_rows, got {tuple(q.shape)}")
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype or tensor.device != q.device:
+            raise ValueError(
+                f"q, k and v must share dtype and device: q is {q.dtype} on {q.device}, "
+                f"{name} is {tensor.dtype} on {tensor.device}"
+            )

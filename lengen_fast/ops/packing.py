@@ -1,0 +1,178 @@
+"""Packed rows: B sequences of different lengths laid end to end in one [N, ...] tensor, and the way to a padded layout.
+
+Padding exists only inside an operation that needs it (see ``attention``); everything else works on the packed rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Where the rows of a packed tensor belong.
+
+    Attributes:
+        cu_seqlens: [B+1] int32 or int64, first packed row of each sequence, then N; 0 at the start, never decreasing.
+        total: N, the number of packed rows.
+        longest: rows of the longest sequence. Known on the host, so that no launch waits for the device.
+    """
+
+    cu_seqlens: Tensor
+    total: int
+    longest: int
+
+    @classmethod
+    def from_cu_seqlens(cls, cu_seqlens: Tensor, total: int, longest: int | None = None) -> Packing:
+        """Describe ``total`` packed rows; without ``longest`` its value is read from the device, once.
+
+        Raises:
+            ValueError: ``cu_seqlens`` is not a vector of at least two integers, or (on a CPU) does not run from 0 to
+                ``total`` without decreasing.
+        """
+        if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+            raise ValueError(
+                f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
+                f"got shape {tuple(cu_seqlens.shape)} and {cu_seqlens.dtype}"
+            )
+        if cu_seqlens.device.type == "cpu":
+            _check_bounds(cu_seqlens, total)
+        if longest is None:
+            longest = int(cu_seqlens.diff().max())
+        return cls(cu_seqlens, total, longest)
+
+    @classmethod
+    def uniform(cls, sequences: int, length: int, device: torch.device | None = None) -> Packing:
+        """``sequences`` sequences of ``length`` rows each."""
+        bounds = torch.arange(sequences + 1, dtype=torch.int64, device=device) * length
+        return cls(bounds, sequences * length, length)
+
+    @property
+    def sequences(self) -> int:
+        """B, the number of sequences."""
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every sequence has ``longest`` rows, so that padding is a view."""
+        return self.total == self.sequences * self.longest
+
+    @cached_property
+    def sequence_of_row(self) -> Tensor:
+        """[N] int64: the sequence to which a packed row belongs."""
+        numbers = torch.arange(self.sequences, device=self.cu_seqlens.device)
+        return torch.repeat_interleave(numbers, self.cu_seqlens.diff(), output_size=self.total)
+
+    @cached_property
+    def position_in_sequence(self) -> Tensor:
+        """[N] int64: how many rows of its own sequence come before a packed row."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return rows - self.cu_seqlens[:-1].long()[self.sequence_of_row]
+
+    @cached_property
+    def padded_row(self) -> Tensor:
+        """[N] int64: the row of the padded [B * longest, ...] layout that holds a packed row."""
+        return self.sequence_of_row * self.longest + self.position_in_sequence
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """[N, ...] to [B, longest, ...], zeros where a sequence has ended."""
+        if self.is_uniform:
+            return packed.unflatten(0, (self.sequences, self.longest))
+        padded = _Scatter.apply(packed, self.padded_row, self.sequences * self.longest)
+        return padded.unflatten(0, (self.sequences, self.longest))
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """[B, longest, ...] to [N, ...]; the inverse of ``pad``."""
+        flat = padded.flatten(0, 1)
+        return flat if self.is_uniform else _Gather.apply(flat, self.padded_row)
+
+
+@dataclass(frozen=True, eq=False)
+class RowSelection:
+    """Chosen rows of a packed tensor, such as the scored ones.
+
+    Attributes:
+        rows: [P] int64, increasing row numbers.
+        packing: how the P chosen rows belong to the same B sequences.
+        last_keys: [B, most] int64, or [1, most] where all sequences agree: position in its sequence of each chosen
+            row, padded with 0; the last key that the row attends to.
+    """
+
+    rows: Tensor
+    packing: Packing
+    last_keys: Tensor
+
+    @classmethod
+    def from_rows(cls, rows: Tensor, packing: Packing, most: int | None = None) -> RowSelection:
+        """Describe ``rows``; without ``most``, the largest number of chosen rows in a sequence is read from the device.
+
+        Raises:
+            ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
+        """
+        if rows.dim() != 1 or rows.dtype != torch.int64:
+            raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
+        if rows.device.type == "cpu":
+            _check_rows(rows, packing.total)
+        bounds = torch.searchsorted(rows, packing.cu_seqlens.long())
+        chosen = Packing(bounds, len(rows), int(bounds.diff().max()) if most is None else most)
+        last_keys = chosen.pad(packing.position_in_sequence.index_select(0, rows))
+        if last_keys.device.type == "cpu" and bool((last_keys == last_keys[:1]).all()):
+            last_keys = last_keys[:1]
+        return cls(rows, chosen, last_keys)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, packed: Tensor) -> Tensor:
+        """[N, ...] to [P, ...]."""
+        return _Gather.apply(packed, self.rows)
+
+
+def _check_rows(rows: Tensor, total: int) -> None:
+    if len(rows) and (int(rows[0]) < 0 or int(rows[-1]) >= total):
+        raise ValueError(f"query_rows must lie in 0..{total - 1}, got rows from {int(rows[0])} to {int(rows[-1])}")
+    if bool((rows.diff() <= 0).any()):
+        raise ValueError("query_rows must increase from one to the next")
+
+
+def _check_bounds(cu_seqlens: Tensor, total: int) -> None:
+    if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != total:
+        raise ValueError(
+            f"cu_seqlens must start at 0 and end at the number of packed rows, {total}; "
+            f"it starts at {int(cu_seqlens[0])} and ends at {int(cu_seqlens[-1])}"
+        )
+    if bool((cu_seqlens.diff() < 0).any()):
+        raise ValueError("cu_seqlens must never decrease: each entry is where a sequence begins")
+
+
+class _Scatter(torch.autograd.Function):
+    """rows[p] goes to out[destination[p]], all destinations distinct, so that the gradient is a plain gather."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, destination: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(destination)
+        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, destination, rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (destination,) = ctx.saved_tensors
+        return _Gather.apply(gradient, destination), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """out[p] is rows[source[p]], all sources distinct, so that the gradient is a plain scatter without sums."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, source: Tensor) -> Tensor:
+        ctx.save_for_backward(source)
+        ctx.size = len(rows)
+        return rows.index_select(0, source)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (source,) = ctx.saved_tensors
+        return _Scatter.apply(gradient.contiguous(), source, ctx.size), None

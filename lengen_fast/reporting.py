@@ -1,0 +1,231 @@
+"""Tables and figures of finished runs: accuracy against length, beside what the paper published and predicted."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lengen_fast.evaluation import Accuracy, AccuracyTable, wilson_interval
+from lengen_fast.positions import encoding
+from lengen_fast.published import BINS, Published, published
+from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
+
+CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
+COLOURS = ("#0b6fb8", "#d1542c", "#2f8f5b", "#8a5bb0", "#b8860b", "#5f6b77")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run as a report needs it.
+
+    Attributes:
+        task, positions, seed, regularize: what was trained.
+        trained: (low, high) lengths of the training strings.
+        fitted: whether every string of the last in-range test was right.
+        table: accuracy by length.
+        chance: exact match of guessing, or None.
+    """
+
+    task: str
+    positions: str
+    seed: int
+    regularize: float
+    trained: tuple[int, int]
+    fitted: bool
+    table: AccuracyTable
+    chance: float | None
+
+    @property
+    def label(self) -> str:
+        """How a figure names runs that differ in their seed alone."""
+        suffix = f", regularized {self.regularize:g}" if self.regularize else ""
+        return f"{self.task}, {encoding(self.positions).title}{suffix}"
+
+    @property
+    def published(self) -> Published:
+        """The paper's figures for the same task and encoding."""
+        return published(self.task, self.positions)
+
+
+def outcome(directory: RunDirectory) -> Outcome:
+    """Read a finished run.
+
+    Raises:
+        RunError: it has not been evaluated yet, or accuracy.json is damaged.
+    """
+    path = directory.path / "accuracy.json"
+    if not path.exists():
+        raise RunError(f"{directory.path} has no accuracy.json: finish it with lengen run --resume first")
+    content = read_json(path)
+    try:
+        table, fitted = AccuracyTable.from_dict(content), bool(content["fitted"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: it lacks {error}") from error
+    config = directory.config
+    return Outcome(
+        task=config["task"]["name"],
+        positions=config["model"]["positions"],
+        seed=config["seed"],
+        regularize=config["train"]["regularize"],
+        trained=tuple(config["train"]["length"]),
+        fitted=fitted,
+        table=table,
+        chance=directory.task.chance,
+    )
+
+
+def published_at(figures: Published, line: Accuracy) -> float | None:
+    """The published exact match for the bin of a line, or None."""
+    for (low, high), value in zip(BINS, figures.accuracy or (), strict=False):
+        if line.high == high and (line.low == low or line.high == 50):
+            return value
+    return None
+
+
+def prediction_sentence(task: str, positions: str) -> str:
+    """The paper's prediction for a task and an encoding, in words."""
+    predicted, title = published(task, positions).predicted, encoding(positions).title
+    if predicted is None:
+        return f"the paper makes no prediction for {task} with {title}"
+    known = f"a {CLASSES[positions]} program is known" if predicted else f"no {CLASSES[positions]} program is known"
+    return f"the paper predicts that {task} with {title} {'generalizes' if predicted else 'fails'}: {known}"
+
+
+def outcome_sentence(result: Outcome) -> str:
+    """What happened beyond the training range, in words."""
+    beyond = [line for line in result.table if line.low > result.trained[1]]
+    if not result.fitted:
+        return "training did not reach 100% in its own range, so longer strings say little"
+    if not beyond:
+        return "no length beyond the training range was tested"
+    figures = ", ".join(f"{line.exact:.1%} at {line.label}" for line in beyond)
+    return f"beyond the training range: {figures}"
+
+
+def accuracy_rows(result: Outcome) -> list[list[str]]:
+    """Header and lines of the table that ``run`` and ``evaluate`` print."""
+    rows = [["length", "strings", "exact match", "95% interval", "per position", "first wrong", "paper"]]
+    for line in result.table:
+        low, high = line.interval
+        figure = published_at(result.published, line)
+        rows.append(
+            [
+                line.label,
+                f"{line.count:,}",
+                f"{line.exact:.2%}",
+                f"{low:.2%} to {high:.2%}",
+                f"{line.per_position:.2%}",
+                "-" if line.first_wrong_median is None else f"{line.first_wrong_median:g}",
+                "-" if figure is None else f"{figure:.2%}",
+            ]
+        )
+    return rows
+
+
+def save_figure(results: Sequence[Outcome], path: Path) -> None:
+    """Accuracy against length of some runs, as a PNG: training range shaded, 95% bands, chance, the paper's marks.
+
+    Runs that differ in their seed alone are one line of pooled counts.
+    """
+    from matplotlib.figure import Figure  # slow to import; no other command needs it
+
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for result in results:
+        groups[result.label].append(result)
+    figure = Figure(figsize=(7.5, 4.4), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    _shade_training_range(axes, results)
+    for number, (label, group) in enumerate(groups.items()):
+        _draw_group(axes, label, group, COLOURS[number % len(COLOURS)])
+    _draw_chance(axes, results)
+    _finish_axes(axes, results)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_atomically(path, content.getvalue())
+
+
+def _shade_training_range(axes, results: Sequence[Outcome]) -> None:
+    low = min(result.trained[0] for result in results)
+    high = max(result.trained[1] for result in results)
+    axes.axvspan(max(low, 1), high, color="#e9edf1", zorder=0)
+    axes.text(
+        (max(low, 1) * high) ** 0.5, 1.075, "training range", ha="center", va="center", fontsize=8, color="#5f6b77"
+    )
+
+
+def _draw_group(axes, label: str, group: list[Outcome], colour: str) -> None:
+    lines = _pool(group)
+    centres = [_centre(low, high) for low, high, _, _ in lines]
+    shares = [correct / count for _, _, correct, count in lines]
+    bands = [wilson_interval(correct, count) for _, _, correct, count in lines]
+    seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
+    axes.plot(centres, shares, color=colour, marker="o", markersize=4, linewidth=1.6, label=label + seeds, zorder=3)
+    axes.fill_between(
+        centres, [b[0] for b in bands], [b[1] for b in bands], color=colour, alpha=0.18, linewidth=0, zorder=2
+    )
+    for (low, high, _, _), share in zip(lines, shares, strict=True):
+        axes.plot(
+            [max(low, 1), high], [share, share], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt", zorder=2
+        )
+    marks = [
+        (_centre(line.low, line.high), figure)
+        for line in group[0].table
+        if (figure := published_at(group[0].published, line)) is not None
+    ]
+    if marks and not group[0].regularize:
+        xs, ys = zip(*marks, strict=True)
+        axes.plot(
+            xs,
+            ys,
+            linestyle="none",
+            marker="D",
+            markersize=8,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            label=f"{label}: published",
+            zorder=4,
+        )
+
+
+def _pool(group: list[Outcome]) -> list[tuple[int, int, int, int]]:
+    """(low, high, correct, count) summed over runs, by length."""
+    counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for result in group:
+        for line in result.table:
+            counts[line.low, line.high][0] += line.correct
+            counts[line.low, line.high][1] += line.count
+    ordered = sorted(counts.items(), key=lambda item: _centre(*item[0]))
+    return [(low, high, correct, count) for (low, high), (correct, count) in ordered]
+
+
+def _centre(low: int, high: int) -> float:
+    return max((low + high) / 2, 1)
+
+
+def _draw_chance(axes, results: Sequence[Outcome]) -> None:
+    for chance in sorted({result.chance for result in results if result.chance}):
+        axes.axhline(
+            chance, color="#5f6b77", linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=f"chance, {chance:.0%}"
+        )
+
+
+def _finish_axes(axes, results: Sequence[Outcome]) -> None:
+    highest = max(line.high for result in results for line in result.table)
+    lowest = min(
+        min(result.trained[0] for result in results), min(line.low for result in results for line in result.table)
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(max(lowest, 1), highest * 1.5)
+    axes.set_ylim(-0.03, 1.12)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
+    ticks = [tick for tick in (1, 10, 50, 150, 512, 4096, 16384, 65536, 262144, 1048576) if tick <= highest]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("length of the string")
+    axes.set_ylabel("exact match")
+    axes.grid(axis="y", color="#d9dee3", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")

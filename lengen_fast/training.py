@@ -1,0 +1,470 @@
+"""The training loop: fresh strings at every step, no padding in the linear layers, resumable to the last bit."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengen_fast.data import Batch, Stream
+from lengen_fast.evaluation import Accuracy, check_context, evaluate
+from lengen_fast.model import ModelConfig, Transformer
+from lengen_fast.published import published
+from lengen_fast.runs import RunDirectory
+from lengen_fast.tasks import Task
+from lengen_fast.theory import positional_product_penalty
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The paper's protocol (arXiv 2410.02140, section 5), by default.
+
+    Attributes:
+        steps: optimizer steps; the learning rate falls linearly to 0 over them.
+        batch: strings a step.
+        learning_rate: its highest value.
+        warmup: steps over which it rises linearly from 0 first.
+        weight_decay: AdamW's, on matrices and tables; biases and norms are not decayed.
+        clip_norm: gradients are scaled down to this global norm, as the Hugging Face Trainer does; None: not at all.
+        length: (low, high) of the training strings; None: the task's minimum to 50.
+        distribution: "paper" or "hard".
+        regularize: coefficient of the positional-product penalty added to the loss.
+        test_every: steps between tests on fresh strings of the training range (never longer ones).
+        test_count: strings of such a test.
+        stop_when_fitted: end at the first test with every string right.
+        seed: of the initial weights and the strings.
+        log_every: steps between losses in metrics.jsonl, each the mean since the one before.
+        save_every: steps between checkpoints.
+        threads: CPU threads of PyTorch during training; None: chosen by width, at most what is set.
+    """
+
+    steps: int = 30_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+    length: tuple[int, int] | None = None
+    distribution: str = "paper"
+    regularize: float = 0.0
+    test_every: int = 3000
+    test_count: int = 2000
+    stop_when_fitted: bool = True
+    seed: int = 0
+    log_every: int = 100
+    save_every: int = 1000
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "test_every", "test_count", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "regularize", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be positive or None, got {self.clip_norm}")
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup must be shorter than the {self.steps} steps, got {self.warmup}")
+        if self.length is not None:
+            object.__setattr__(self, "length", tuple(self.length))
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of step 0, 1, ...: linear warm-up, then linear decay to 0 at ``steps``."""
+        if step < self.warmup:
+            return self.learning_rate * step / self.warmup
+        return self.learning_rate * (self.steps - step) / (self.steps - self.warmup)
+
+    def as_dict(self) -> dict:
+        """Plain values, as config.json holds them."""
+        settings = asdict(self)
+        settings["length"] = list(self.length) if self.length else None
+        return settings
+
+
+@dataclass
+class Run:
+    """A trained model and how it came to be.
+
+    Attributes:
+        model: the trained transformer.
+        task: what it was trained on.
+        train_config: how.
+        step: optimizer steps taken.
+        in_range: the last test on the training range.
+        history: lines of metrics.jsonl.
+        directory: where it is stored, or None.
+    """
+
+    model: Transformer
+    task: Task
+    train_config: TrainConfig
+    step: int
+    in_range: Accuracy | None
+    history: list[dict] = field(repr=False)
+    directory: RunDirectory | None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether every string of the last in-range test was right."""
+        return self.in_range is not None and self.in_range.correct == self.in_range.count
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by SIGINT or SIGTERM after saving a checkpoint.
+
+    Attributes:
+        step: steps done; signal_number: which signal.
+    """
+
+    def __init__(self, step: int, signal_number: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+        self.signal_number = signal_number
+
+
+class TrainingDiverged(Exception):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+def default_configs(
+    task: Task,
+    positions: str = "ape",
+    *,
+    longest: int = 150,
+    model: dict | None = None,
+    train: dict | None = None,
+) -> tuple[ModelConfig, TrainConfig]:
+    """The paper's settings for a task and an encoding, with replacements.
+
+    Args:
+        longest: the longest length to be evaluated; the position table serves it.
+        model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
+
+    For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3.
+    """
+    settings = published(task.name, positions).settings
+    shape = (
+        dict(layers=2, heads=1, width=64)
+        if settings is None
+        else dict(layers=settings.layers, heads=settings.heads, width=settings.width)
+    )
+    schedule = (
+        {}
+        if settings is None
+        else dict(learning_rate=settings.learning_rate, steps=settings.steps, warmup=settings.warmup)
+    )
+    if train and "steps" in train and "warmup" not in train and schedule.get("warmup", 0) >= train["steps"]:
+        schedule["warmup"] = 0
+    shape |= dict(vocab_size=task.vocab_size, positions=positions, context=task.context_for(longest))
+    schedule["length"] = (task.min_length, 50)
+    return ModelConfig(**shape | (model or {})), TrainConfig(**schedule | (train or {}))
+
+
+def train(
+    config: ModelConfig,
+    task: Task,
+    train_config: TrainConfig | None = None,
+    *,
+    out: str | Path | RunDirectory | None = None,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    observer: Callable[[int, int, float | None], None] | None = None,
+) -> Run:
+    """Train a transformer from scratch on fresh strings.
+
+    The same arguments give the same weights, bit for bit, on the same machine, whether or not training was interrupted
+    (Ctrl-C, SIGTERM, kill -9) and resumed on the way.
+
+    Args:
+        config: shape of the model; its vocabulary must be the task's.
+        task: from ``lengen_fast.task``.
+        train_config: how; the paper's protocol if None.
+        out: a new directory for metrics, checkpoints and weights; None keeps all in memory. SIGINT and SIGTERM save a
+            checkpoint there and raise ``Interrupted``.
+        resume: ``out`` holds this run already: go on from its checkpoint, or return at once if it has ended.
+        device: "cpu", "cuda", "cuda:1", ...
+        observer: called after every step with (step, tokens so far, mean loss of the last window or None).
+
+    Raises:
+        ValueError: before any work: settings that do not fit together.
+        RunError: the directory cannot be read or written.
+        TrainingDiverged: the loss became NaN or infinite.
+    """
+    train_config = train_config or TrainConfig()
+    if train_config.length is None:
+        train_config = replace(train_config, length=(task.min_length, 50))
+    check_settings(config, task, train_config)
+    directory = _directory(config, task, train_config, out, resume)
+    trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
+    with _threads(train_config.threads or _threads_for(config)):
+        if directory is not None and directory.finished:
+            return trainer.finished_run()
+        if resume:
+            trainer.restore()
+        return trainer.run()
+
+
+def training_loss(model: Transformer, batch: Batch, regularize: float = 0.0) -> Tensor:
+    """Mean cross-entropy over the scored rows, plus ``regularize`` times the positional-product penalty."""
+    logits = model(batch.tokens, cu_seqlens=batch.packing, offsets=batch.offsets, rows=batch.selection)
+    loss = F.cross_entropy(logits, batch.targets)
+    return loss + regularize * positional_product_penalty(model) if regularize else loss
+
+
+class _Trainer:
+    """One run from its first or last saved step to its end."""
+
+    def __init__(self, config, task, train_config, directory, device, observer):
+        self.task, self.config, self.directory, self.device = task, train_config, directory, device
+        self.observer = observer
+        self.model = Transformer(config, seed=train_config.seed).to(device)
+        self.optimizer = _adamw(self.model, train_config)
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.in_range: Accuracy | None = None
+        self.history: list[dict] = []
+        self.losses = torch.zeros(train_config.log_every, device=device)
+
+    def run(self) -> Run:
+        config = self.config
+        context = self.model.config.longest
+        stream = Stream(
+            self.task,
+            config.batch,
+            config.length,
+            config.seed,
+            distribution=config.distribution,
+            context=context,
+            start=self.step,
+            stop=config.steps,
+        )
+        with stream, _signals(self.directory is not None) as signals:
+            began = time.perf_counter() - self.seconds
+            for batch in stream:
+                self._optimize(batch.to(self.device, non_blocking=True))
+                self.seconds = time.perf_counter() - began
+                if self.step % config.log_every == 0:
+                    self._log()
+                if self.step % config.test_every == 0 or self.step == config.steps:
+                    self._test()
+                    if config.stop_when_fitted and self._fitted:
+                        break
+                if self.step % config.save_every == 0 or signals:
+                    self._save()
+                if signals:
+                    raise Interrupted(self.step, signals[0])
+        return self._finish()
+
+    def _optimize(self, batch: Batch) -> None:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate_at(self.step)
+        loss = training_loss(self.model, batch, config.regularize)
+        loss.backward()
+        if config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses[self.step % config.log_every] = loss.detach()
+        self.step += 1
+        self.tokens += len(batch.tokens)
+        self.observer(self.step, self.tokens, None)
+
+    def _log(self) -> None:
+        self._check_finite()
+        loss = float(self.losses.double().mean())
+        self._record(
+            {
+                "step": self.step,
+                "loss": loss,
+                "learning_rate": self.config.rate_at(self.step - 1),
+                "tokens": self.tokens,
+                "seconds": round(self.seconds, 3),
+            }
+        )
+        self.observer(self.step, self.tokens, loss)
+
+    def _check_finite(self) -> None:
+        """Raise if a loss since the last log is not finite; its window is [step - filled, step)."""
+        filled = (self.step - 1) % self.config.log_every + 1
+        bad = torch.nonzero(~torch.isfinite(self.losses[:filled])).flatten()
+        if len(bad):
+            step = self.step - filled + int(bad[0]) + 1
+            kept = ""
+            if self.directory is not None:
+                kept = f"; {self.directory.path} keeps its last good checkpoint"
+            raise TrainingDiverged(f"the loss became NaN or infinite at step {step}: lower the learning rate{kept}")
+
+    def _test(self) -> None:
+        table = evaluate(
+            self.model,
+            self.task,
+            [self.config.length],
+            count=self.config.test_count,
+            distribution=self.config.distribution,
+            seed=self.config.seed,
+            purpose="validation",
+        )
+        self.in_range = table.lines[0]
+        self._record({"step": self.step, "in_range": self.in_range.as_dict()})
+
+    @property
+    def _fitted(self) -> bool:
+        return self.in_range is not None and self.in_range.correct == self.in_range.count
+
+    def _record(self, line: dict) -> None:
+        self.history.append(line)
+        if self.directory is not None:
+            self.directory.append_metrics(line)
+
+    def _state(self) -> dict:
+        in_range = self.in_range.as_dict() if self.in_range else None
+        return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "in_range": in_range}
+
+    def _save(self) -> None:
+        if self.directory is None:
+            return
+        self._check_finite()
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        self.directory.save_checkpoint(tensors | {"losses": self.losses}, self._state())
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint of the directory; without one, training starts anew."""
+        saved = self.directory.load_checkpoint()
+        if saved is None:
+            self.directory.rewind_metrics(0)
+            return
+        tensors, state = saved
+        self.model.load_state_dict(_below("model.", tensors))
+        optimizer_state: dict[int, dict] = {}
+        for name, tensor in _below("optimizer.", tensors).items():
+            index, key = name.split(".")
+            optimizer_state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})
+        self.losses.copy_(tensors["losses"])
+        self._adopt(state)
+        self.history = self.directory.rewind_metrics(self.step)
+
+    def _adopt(self, state: dict) -> None:
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.in_range = Accuracy.from_dict(state["in_range"]) if state["in_range"] else None
+
+    def finished_run(self) -> Run:
+        """The run as stored when its training ended."""
+        self.model, state = self.directory.load_model(self.device)
+        self._adopt(state)
+        self.history = self.directory.read_metrics()
+        return self._as_run()
+
+    def _finish(self) -> Run:
+        self._check_finite()
+        if self.directory is not None:
+            self.directory.save_weights(self.model, self._state())
+        return self._as_run()
+
+    def _as_run(self) -> Run:
+        return Run(self.model.eval(), self.task, self.config, self.step, self.in_range, self.history, self.directory)
+
+
+def _adamw(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices and tables only."""
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> None:
+    """Raise a ValueError if a model of that shape cannot be trained so on the task."""
+    if config.vocab_size != task.vocab_size:
+        raise ValueError(
+            f"the model has {config.vocab_size} tokens and task {task.name} has {task.vocab_size}: "
+            f"set vocab_size to task.vocab_size"
+        )
+    low, high = train_config.length or (task.min_length, 50)
+    task.check_lengths(low, high)
+    check_context(config, task, high)
+
+
+def _directory(config, task, train_config, out, resume) -> RunDirectory | None:
+    if out is None:
+        if resume:
+            raise ValueError("resume needs out, the directory of the run to go on with")
+        return None
+    settings = run_settings(config, task, train_config)
+    if isinstance(out, RunDirectory):
+        directory = out
+    else:
+        directory = RunDirectory.open(out) if resume else RunDirectory.create(out, settings)
+    if any(directory.config[key] != value for key, value in settings.items()):
+        raise ValueError(f"{directory.path} was begun with other settings: resume it with those in its config.json")
+    return directory
+
+
+def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> dict:
+    """What config.json says of a run, and what a resumed run must share."""
+    symbols = task.symbols.count if task.alphabet_grows else None
+    return {
+        "task": {"name": task.name, "symbols": symbols},
+        "model": config.as_dict(),
+        "train": train_config.as_dict(),
+        "seed": train_config.seed,
+    }
+
+
+def _threads_for(config: ModelConfig) -> int:
+    """Small models lose more to the hand-over between threads than they gain."""
+    return torch.get_num_threads() if config.width > 32 else 1
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _signals(wanted: bool) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them, where a handler may be set; a second one acts at once."""
+    caught: list[int] = []
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _ignore(step: int, tokens: int, loss: float | None) -> None:
+    pass

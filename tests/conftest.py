@@ -1,0 +1,42 @@
+"""What several test files share: devices, hypothesis settings, and the memory of a piece of code."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("lengen", deadline=None)
+settings.load_profile("lengen")
+
+
+@pytest.fixture(scope="session", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request) -> torch.device:
+    """Every device of this machine in turn."""
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def memory_growth():
+    """A function (setup, code) -> bytes by which ``code`` raises the peak of the resident memory, in a fresh process.
+
+    ``ru_maxrss`` would not do: Linux hands the parent's peak down to its children.
+    """
+
+    def measure(setup: str, code: str) -> int:
+        lines = (
+            "def peak():",
+            "    line = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))",
+            "    return int(line.split()[1]) << 10",
+            textwrap.dedent(setup),
+            "before = peak()",
+            textwrap.dedent(code),
+            "print(peak() - before)",
+        )
+        result = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return int(result.stdout.splitlines()[-1])
+
+    return measure
