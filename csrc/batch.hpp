@@ -95,13 +95,16 @@ class Slab {
   size_t bytes_ = 0;
 };
 
-// What a row takes in a batch.
+// What a row, or several, take in a batch.
 struct RowShape {
-  int64_t tokens;
-  int64_t scored;
+  int64_t tokens = 0;
+  int64_t scored = 0;
+
+  RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
 };
 
-// Where a row is written. `start` is the index of its first token in the batch.
+// Where a row is written. `start` is the index of its first token in the batch. Behind each array there is room for the spill
+// of the functions in vector.hpp, so a row is written from its beginning to its end.
 struct RowView {
   int64_t* tokens;
   int64_t* scored;
@@ -109,24 +112,21 @@ struct RowView {
   int64_t start;
 
   // Scores `count` neighbouring positions from `first` (an index inside the row); each has to predict its next token.
-  void score(int64_t first, int64_t count) const {
-    count_up(start + first, count, scored);
-    copy_values(tokens + first + 1, count, targets);
-  }
+  void score(int64_t first, int64_t count) const { score_next(start + first, tokens + first + 1, count, scored, targets); }
 };
 
 // B rows packed end to end: tokens [N], cu_seqlens [B+1], offsets [B], scored [P], targets [P].
 class Batch {
  public:
-  Batch(int64_t rows, int64_t tokens, int64_t scored) : rows_(rows), token_count_(tokens), scored_count_(scored) {
+  Batch(int64_t rows, RowShape room) : rows_(rows), size_(room) {
     size_t bytes = 0;
     const auto place = [&bytes](int64_t count, size_t width) {
       const size_t at = bytes;
       bytes += (static_cast<size_t>(count) * width + cache_line - 1) / cache_line * cache_line;
       return at;
     };
-    const size_t at_tokens = place(tokens, sizeof(int64_t)), at_scored = place(scored, sizeof(int64_t));
-    const size_t at_targets = place(scored, sizeof(int64_t)), at_offsets = place(rows, sizeof(int64_t));
+    const size_t at_tokens = place(room.tokens, sizeof(int64_t)), at_scored = place(room.scored, sizeof(int64_t));
+    const size_t at_targets = place(room.scored, sizeof(int64_t)), at_offsets = place(rows, sizeof(int64_t));
     const size_t at_bounds = place(rows + 1, sizeof(int32_t));
     slab_ = Slab(bytes);
     tokens_ = reinterpret_cast<int64_t*>(slab_.data() + at_tokens);
@@ -137,10 +137,15 @@ class Batch {
   }
 
   int64_t rows() const { return rows_; }
-  int64_t token_count() const { return token_count_; }
-  int64_t scored_count() const { return scored_count_; }
+  int64_t token_count() const { return size_.tokens; }
+  int64_t scored_count() const { return size_.scored; }
   int64_t longest() const { return longest_; }
-  void set_longest(int64_t tokens) { longest_ = tokens; }
+
+  // What was written, which may be less than the room asked for.
+  void set_written(RowShape size, int64_t longest) {
+    size_ = size;
+    longest_ = longest;
+  }
 
   int64_t* tokens() const { return tokens_; }
   int64_t* scored() const { return scored_; }
@@ -149,7 +154,8 @@ class Batch {
   int32_t* cu_seqlens() const { return bounds_; }
 
  private:
-  int64_t rows_, token_count_, scored_count_;
+  int64_t rows_;
+  RowShape size_;
   int64_t longest_ = 0;
   Slab slab_;
   int64_t *tokens_, *scored_, *targets_, *offsets_;

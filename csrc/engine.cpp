@@ -84,7 +84,7 @@ std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array
   return counter;
 }
 
-void use_vector_code(bool wanted) { avx2_enabled() = wanted && avx2_supported(); }
+void use_vector_code(bool wanted) { avx2_enabled = wanted && avx2_supported(); }
 
 }  // namespace
 }  // namespace lengen

@@ -54,64 +54,64 @@ inline void block_of(const RowKey& key, uint32_t index, uint32_t out[4]) {
 
 #if LENGEN_HAS_AVX2_PATH
 
-// Eight 32-bit products with one factor, as high and low halves.
-LENGEN_AVX2 LENGEN_INLINE void multiply(__m256i factor, __m256i values, __m256i& high, __m256i& low) {
-  const __m256i even = _mm256_mul_epu32(factor, values);
-  const __m256i odd = _mm256_mul_epu32(factor, _mm256_srli_epi64(values, 32));
-  low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-  high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+// Four counters, one to a 64-bit lane; the upper halves hold what the multiplications leave there and are never read.
+struct FourCounters {
+  __m256i word[4];
+};
+
+LENGEN_AVX2 LENGEN_INLINE void one_round(FourCounters& counters, __m256i key_0, __m256i key_1) {
+  const __m256i product_0 = _mm256_mul_epu32(counters.word[0], _mm256_set1_epi64x(multiplier_0));
+  const __m256i product_1 = _mm256_mul_epu32(counters.word[2], _mm256_set1_epi64x(multiplier_1));
+  counters.word[0] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product_1, 32), counters.word[1]), key_0);
+  counters.word[2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product_0, 32), counters.word[3]), key_1);
+  counters.word[1] = product_1;
+  counters.word[3] = product_0;
 }
 
-// Eight blocks, lane by lane; lane i goes to out + i * stride.
-LENGEN_AVX2 LENGEN_INLINE void eight_blocks(const RowKey& key, __m256i index, __m256i row, uint32_t* out, int64_t stride) {
-  __m256i c0 = index;
-  __m256i c1 = row;
-  __m256i c2 = _mm256_set1_epi32(static_cast<int>(key.stream));
-  __m256i c3 = _mm256_set1_epi32(static_cast<int>(key.stream >> 32));
-  const __m256i factor_0 = _mm256_set1_epi64x(multiplier_0);
-  const __m256i factor_1 = _mm256_set1_epi64x(multiplier_1);
-  uint32_t key_0 = static_cast<uint32_t>(key.seed);
-  uint32_t key_1 = static_cast<uint32_t>(key.seed >> 32);
+// The words of four blocks; block i goes to out + i * stride.
+LENGEN_AVX2 LENGEN_INLINE void store_four(const FourCounters& counters, uint32_t* out, int64_t stride) {
+  const __m256i first = _mm256_blend_epi32(counters.word[0], _mm256_slli_epi64(counters.word[1], 32), 0xAA);
+  const __m256i second = _mm256_blend_epi32(counters.word[2], _mm256_slli_epi64(counters.word[3], 32), 0xAA);
+  const __m256i even = _mm256_unpacklo_epi64(first, second), odd = _mm256_unpackhi_epi64(first, second);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(even));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm256_castsi256_si128(odd));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * stride), _mm256_extracti128_si256(even, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 3 * stride), _mm256_extracti128_si256(odd, 1));
+}
+
+// Eight blocks, of consecutive rows or consecutive in one row; block i goes to out + i * stride.
+LENGEN_AVX2 LENGEN_INLINE void eight_blocks(const RowKey& key, uint32_t index, bool across_rows, uint32_t* out, int64_t stride) {
+  FourCounters halves[2];
+  for (int half = 0; half < 2; ++half) {
+    const __m256i lanes = _mm256_setr_epi64x(4 * half, 4 * half + 1, 4 * half + 2, 4 * half + 3);
+    halves[half].word[0] = _mm256_add_epi32(_mm256_set1_epi64x(index), across_rows ? _mm256_setzero_si256() : lanes);
+    halves[half].word[1] = _mm256_add_epi32(_mm256_set1_epi64x(key.row), across_rows ? lanes : _mm256_setzero_si256());
+    halves[half].word[2] = _mm256_set1_epi64x(static_cast<int64_t>(key.stream & 0xFFFFFFFFu));
+    halves[half].word[3] = _mm256_set1_epi64x(static_cast<int64_t>(key.stream >> 32));
+  }
+  __m256i key_0 = _mm256_set1_epi64x(static_cast<int64_t>(key.seed & 0xFFFFFFFFu));
+  __m256i key_1 = _mm256_set1_epi64x(static_cast<int64_t>(key.seed >> 32));
   for (int round = 0; round < rounds; ++round) {
-    __m256i high_0, low_0, high_1, low_1;
-    multiply(factor_0, c0, high_0, low_0);
-    multiply(factor_1, c2, high_1, low_1);
-    c0 = _mm256_xor_si256(_mm256_xor_si256(high_1, c1), _mm256_set1_epi32(static_cast<int>(key_0)));
-    c2 = _mm256_xor_si256(_mm256_xor_si256(high_0, c3), _mm256_set1_epi32(static_cast<int>(key_1)));
-    c1 = low_1;
-    c3 = low_0;
-    key_0 += weyl_0;
-    key_1 += weyl_1;
+    one_round(halves[0], key_0, key_1);
+    one_round(halves[1], key_0, key_1);
+    key_0 = _mm256_add_epi32(key_0, _mm256_set1_epi64x(weyl_0));
+    key_1 = _mm256_add_epi32(key_1, _mm256_set1_epi64x(weyl_1));
   }
-  const __m256i low_01 = _mm256_unpacklo_epi32(c0, c1), high_01 = _mm256_unpackhi_epi32(c0, c1);
-  const __m256i low_23 = _mm256_unpacklo_epi32(c2, c3), high_23 = _mm256_unpackhi_epi32(c2, c3);
-  const __m256i lanes[4] = {_mm256_unpacklo_epi64(low_01, low_23), _mm256_unpackhi_epi64(low_01, low_23),
-                            _mm256_unpacklo_epi64(high_01, high_23), _mm256_unpackhi_epi64(high_01, high_23)};
-  for (int i = 0; i < 4; ++i) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * stride), _mm256_castsi256_si128(lanes[i]));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + (i + 4) * stride), _mm256_extracti128_si256(lanes[i], 1));
-  }
+  store_four(halves[0], out, stride);
+  store_four(halves[1], out + 4 * stride, stride);
 }
 
 LENGEN_AVX2 inline int64_t run_avx2(const RowKey& key, uint32_t first, int64_t blocks, uint32_t* out) {
-  const __m256i steps = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i row = _mm256_set1_epi32(static_cast<int>(key.row));
   int64_t done = 0;
-  for (; done + 8 <= blocks; done += 8) {
-    const __m256i index = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(first + static_cast<uint32_t>(done))), steps);
-    eight_blocks(key, index, row, out + 4 * done, 4);
-  }
+  for (; done + 8 <= blocks; done += 8) eight_blocks(key, first + static_cast<uint32_t>(done), false, out + 4 * done, 4);
   return done;
 }
 
-LENGEN_AVX2 inline int64_t heads_avx2(const RowKey& key, int64_t rows, uint32_t first, int64_t blocks, uint32_t* out) {
-  const __m256i steps = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+LENGEN_AVX2 inline int64_t heads_avx2(RowKey key, int64_t rows, uint32_t first, int64_t blocks, uint32_t* out) {
   int64_t done = 0;
-  for (; done + 8 <= rows; done += 8) {
-    const __m256i row = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(key.row + static_cast<uint32_t>(done))), steps);
+  for (; done + 8 <= rows; done += 8, key.row += 8) {
     for (int64_t i = 0; i < blocks; ++i) {
-      const __m256i index = _mm256_set1_epi32(static_cast<int>(first + static_cast<uint32_t>(i)));
-      eight_blocks(key, index, row, out + 4 * (done * blocks + i), 4 * blocks);
+      eight_blocks(key, first + static_cast<uint32_t>(i), true, out + 4 * (done * blocks + i), 4 * blocks);
     }
   }
   return done;

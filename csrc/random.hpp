@@ -58,23 +58,29 @@ class Words {
 
   // The next `count` words.
   void fill(uint32_t* out, int64_t count) {
-    const int64_t ready = std::min<int64_t>(count, end_ - at_);
-    if (ready > 0) std::memcpy(out, at_, static_cast<size_t>(ready) * sizeof(uint32_t));
-    at_ += ready;
-    const int64_t blocks = (count - ready) / words_per_block;
-    philox_run(key_, block_, blocks, out + ready);
-    block_ += static_cast<uint32_t>(blocks);
-    for (int64_t i = ready + blocks * words_per_block; i < count; ++i) out[i] = next();
+    if (end_ - at_ < count) return fill_from_blocks(out, count);
+    std::memcpy(out, at_, static_cast<size_t>(count) * sizeof(uint32_t));
+    at_ += count;
   }
 
  private:
   static constexpr int64_t refill_blocks = 8;
 
-  void refill() {
+  LENGEN_RARE void refill() {
     philox_run(key_, block_, refill_blocks, buffer_.data());
     block_ += refill_blocks;
     at_ = buffer_.data();
     end_ = at_ + buffer_.size();
+  }
+
+  LENGEN_RARE void fill_from_blocks(uint32_t* out, int64_t count) {
+    const int64_t ready = end_ - at_;
+    std::copy(at_, end_, out);
+    at_ = end_;
+    const int64_t blocks = (count - ready) / words_per_block;
+    philox_run(key_, block_, blocks, out + ready);
+    block_ += static_cast<uint32_t>(blocks);
+    for (int64_t i = ready + blocks * words_per_block; i < count; ++i) out[i] = next();
   }
 
   RowKey key_;
@@ -84,39 +90,57 @@ class Words {
   alignas(32) std::array<uint32_t, words_per_block * refill_blocks> buffer_;
 };
 
-// The largest group: bounds below 2^1 take one bit each.
-inline constexpr int64_t most_indices = 48;
+inline constexpr int64_t most_indices = 8;
 
-// Indices below bound, bound-1, ..., bound-group+1 from one pair of words.
+// Indices below bounds bound, bound-step, bound-2 step, ..., independent and exactly uniform, from one pair of words: multiplying by
+// one bound after the other leaves each index above the binary point (Brackett-Rozinsky and Lemire, "Batched ranged random
+// integer generation", 2024). The product of the bounds must fit in 64 bits.
 template <class Visit>
-void draw_index_group(int64_t first, int64_t group, int64_t bound, Words& words, Visit&& visit) {
+LENGEN_INLINE void draw_index_group(int64_t first, int64_t size, int64_t bound, int64_t step, Words& words, Visit&& visit) {
   uint32_t indices[most_indices];
-  uint64_t rest = 0, product = 0, threshold = 0;
+  uint64_t rest = 0, product = 0;
   do {
     rest = words.next_pair();
     product = 1;
-    for (int64_t i = 0; i < group; ++i) {
-      const auto next = static_cast<unsigned __int128>(rest) * static_cast<uint64_t>(bound - i);
-      indices[i] = static_cast<uint32_t>(next >> 64);
-      rest = static_cast<uint64_t>(next);
-      product *= static_cast<uint64_t>(bound - i);
+    for (int64_t i = 0; i < size; ++i) {
+      const auto factor = static_cast<uint64_t>(bound - i * step);
+      const auto scaled = static_cast<unsigned __int128>(rest) * factor;
+      indices[i] = static_cast<uint32_t>(scaled >> 64);
+      rest = static_cast<uint64_t>(scaled);
+      product *= factor;
     }
-    if (rest < product) threshold = (0 - product) % product;
-  } while (rest < threshold);
-  for (int64_t i = 0; i < group; ++i) visit(first + i, indices[i]);
+  } while (rest < product && rest < (0 - product) % product);
+  for (int64_t i = 0; i < size; ++i) visit(first + i, indices[i]);
 }
 
-// Calls visit(i, index) for i in 0..count-1, index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle.
-//
-// One pair of words serves several indices, by multiplying with one bound after the other (Brackett-Rozinsky and Lemire,
-// "Batched ranged random integer generation", 2024): the product of the bounds stays below 2^48, so a redraw is rare.
-template <class Visit>
-void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
-  for (int64_t i = 0; i < count;) {
-    const int64_t group = std::min<int64_t>(count - i, 48 / std::bit_width(static_cast<uint64_t>(bound - i)));
-    draw_index_group(i, group, bound - i, words, visit);
-    i += group;
-  }
+// Indices that one pair of words serves: the product of their bounds stays within 2^48, so that a redraw is rare.
+inline int64_t index_group_size(int64_t bound) {
+  if (bound <= 1 << 8) return std::min<int64_t>(6, bound);
+  if (bound <= 1 << 12) return 4;
+  return bound <= 1 << 16 ? 3 : 2;
 }
+
+// Calls visit(i, index) for i in 0..count-1, index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. A pair of
+// words always serves a whole group, of which the last may stay unused.
+template <class Visit>
+LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
+  if (count == 0) return;
+  int64_t i = 0;
+  for (int64_t size = index_group_size(bound); i + size <= count; size = index_group_size(bound - i)) {
+    switch (size) {
+      case 6: draw_index_group(i, 6, bound - i, 1, words, visit); break;
+      case 4: draw_index_group(i, 4, bound - i, 1, words, visit); break;
+      case 3: draw_index_group(i, 3, bound - i, 1, words, visit); break;
+      case 2: draw_index_group(i, 2, bound - i, 1, words, visit); break;
+      default: draw_index_group(i, size, bound - i, 1, words, visit);
+    }
+    if ((i += size) == count) return;
+  }
+  draw_index_group(i, index_group_size(bound - i), bound - i, 1, words, [&](int64_t place, int64_t index) {
+    if (place < count) visit(place, index);
+  });
+}
+
+inline int64_t usual_words_for_indices(int64_t count, int64_t bound) { return 2 * (count / index_group_size(bound) + 1); }
 
 }  // namespace lengen

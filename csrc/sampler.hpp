@@ -16,6 +16,7 @@
 namespace lengen {
 
 inline constexpr int64_t longest_length = int64_t{1} << 20;
+inline constexpr int64_t most_tokens = std::numeric_limits<int32_t>::max();
 
 // The lengths a task can draw from a range: first, first + stride, ..., `count` of them.
 struct Lengths {
@@ -44,6 +45,7 @@ struct Scratch {
   std::vector<uint64_t> bits[3], fresh, woven;
   std::vector<uint32_t> order, moved, sorted, draws;
   std::vector<uint8_t> letters, seen;
+  std::vector<int64_t> tokens, scored, targets;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
 
   static Scratch& of_this_thread() {
@@ -64,11 +66,13 @@ class RowSampler {
 
   // How many words a row of length n usually needs; more are drawn when it needs more.
   virtual int64_t usual_words(int64_t n) const = 0;
+  // The size of a row of length n, or the greatest it can have if sizes vary.
   virtual RowShape largest_shape(int64_t n) const = 0;
-  // The size of a row, for tasks whose answer varies in length.
   virtual bool shape_varies() const { return false; }
+  // The size of one row; tasks whose sizes vary work it out.
   virtual RowShape shape(int64_t n, Words&, Scratch&) const { return largest_shape(n); }
-  virtual void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const = 0;
+  // Writes a row and returns its size.
+  virtual RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const = 0;
 };
 
 struct Request {
@@ -105,15 +109,24 @@ inline void check_rows(int64_t rows, int64_t first_row) {
   }
 }
 
-// Runs work(begin, end) over 0..count-1 in contiguous shares, one per thread, and passes on the first exception.
+// Contiguous shares of 0..count-1, one per thread.
+struct Shares {
+  int64_t count;
+  int64_t shares;
+
+  Shares(int64_t count, int threads) : count(count), shares(std::clamp<int64_t>(threads, 1, count)) {}
+  int64_t begin(int64_t share) const { return count / shares * share + count % shares * share / shares; }
+  int64_t end(int64_t share) const { return begin(share + 1); }
+};
+
+// Runs work(share) for every share, each on its own thread, and passes on the first exception.
 template <class Work>
-void in_shares(int64_t count, int threads, Work&& work) {
-  const int64_t shares = std::clamp<int64_t>(threads, 1, std::max<int64_t>(count, 1));
-  if (shares == 1) return work(int64_t{0}, count);
+void in_parallel(int64_t shares, Work&& work) {
+  if (shares == 1) return work(int64_t{0});
   std::vector<std::exception_ptr> errors(static_cast<size_t>(shares));
   const auto run = [&](int64_t share) noexcept {
     try {
-      work(count * share / shares, count * (share + 1) / shares);
+      work(share);
     } catch (...) {
       errors[static_cast<size_t>(share)] = std::current_exception();
     }
@@ -153,15 +166,6 @@ class Heads {
   alignas(32) uint32_t words_[group * most_blocks * words_per_block];
 };
 
-// The length of every row and where it lies in the batch.
-struct Plan {
-  std::vector<int32_t> lengths;
-  std::vector<RowShape> ends;  // running totals after each row
-  int64_t longest = 0;
-  int64_t tokens = 0;
-  int64_t scored = 0;
-};
-
 // Visits the words of rows begin..end-1 in order; blocks(begin, end) says how many blocks of a group to draw beforehand.
 template <class Blocks, class Visit>
 void for_each_row(const Request& request, Part part, int64_t begin, int64_t end, Blocks&& blocks, Visit&& visit) {
@@ -180,99 +184,132 @@ inline int64_t one_block(int64_t, int64_t) { return 1; }
 
 // Visits rows with their content words and their length.
 template <class Visit>
-void for_each_content(const RowSampler& sampler, const Request& request, const Plan& plan, int64_t begin, int64_t end, Visit&& visit) {
+void for_each_content(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
+                      int64_t end, Visit&& visit) {
   const auto blocks = [&](int64_t first, int64_t last) {
-    const int64_t n = *std::max_element(plan.lengths.begin() + first, plan.lengths.begin() + last);
+    const int64_t n = *std::max_element(lengths.begin() + first, lengths.begin() + last);
     return (sampler.usual_words(n) + words_per_block - 1) / words_per_block;
   };
   for_each_row(request, Part::content, begin, end, blocks,
-               [&](int64_t row, Words& words) { visit(row, plan.lengths[static_cast<size_t>(row)], words); });
+               [&](int64_t row, Words& words) { visit(row, lengths[static_cast<size_t>(row)], words); });
 }
 
-inline void draw_lengths(const Request& request, int64_t begin, int64_t end, Plan& plan) {
+inline void draw_lengths(const Request& request, int64_t begin, int64_t end, std::vector<int32_t>& drawn) {
   const Lengths& lengths = request.lengths;
   if (lengths.count == 1) {
-    std::fill(plan.lengths.begin() + begin, plan.lengths.begin() + end, static_cast<int32_t>(lengths.first));
+    std::fill(drawn.begin() + begin, drawn.begin() + end, static_cast<int32_t>(lengths.first));
     return;
   }
   for_each_row(request, Part::length, begin, end, one_block, [&](int64_t row, Words& words) {
     const int64_t n = lengths.first + lengths.stride * words.below(static_cast<uint32_t>(lengths.count));
-    plan.lengths[static_cast<size_t>(row)] = static_cast<int32_t>(n);
+    drawn[static_cast<size_t>(row)] = static_cast<int32_t>(n);
   });
 }
 
-inline void measure_rows(const RowSampler& sampler, const Request& request, int64_t begin, int64_t end, Plan& plan) {
-  if (!sampler.shape_varies()) {
-    for (int64_t row = begin; row < end; ++row) {
-      plan.ends[static_cast<size_t>(row)] = sampler.largest_shape(plan.lengths[static_cast<size_t>(row)]);
-    }
-    return;
-  }
+// The room that rows begin..end-1 need: exactly, or at most.
+inline RowShape largest_room(const RowSampler& sampler, const std::vector<int32_t>& lengths, int64_t begin, int64_t end) {
+  RowShape room;
+  for (int64_t row = begin; row < end; ++row) room = room + sampler.largest_shape(lengths[static_cast<size_t>(row)]);
+  return room;
+}
+
+inline RowShape exact_room(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
+                           int64_t end) {
+  if (!sampler.shape_varies()) return largest_room(sampler, lengths, begin, end);
   Scratch& scratch = Scratch::of_this_thread();
-  for_each_content(sampler, request, plan, begin, end, [&](int64_t row, int64_t n, Words& words) {
-    plan.ends[static_cast<size_t>(row)] = sampler.shape(n, words, scratch);
+  RowShape room;
+  for_each_content(sampler, request, lengths, begin, end,
+                   [&](int64_t, int64_t n, Words& words) { room = room + sampler.shape(n, words, scratch); });
+  return room;
+}
+
+inline void check_room(const RowShape& room) {
+  if (room.tokens <= most_tokens) return;
+  throw std::length_error("the batch would have " + std::to_string(room.tokens) +
+                          " tokens; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
+}
+
+// Writes a row to the side and copies it: for rows whose spill might leave the share of this thread.
+inline RowShape write_aside(const RowSampler& sampler, int64_t n, Words& words, Scratch& scratch, const RowView& row) {
+  const RowShape most = sampler.largest_shape(n);
+  const RowView aside{at_least(scratch.tokens, most.tokens + spill_tokens), at_least(scratch.scored, most.scored + spill_scored),
+                      at_least(scratch.targets, most.scored + spill_scored), row.start};
+  const RowShape size = sampler.write(n, words, scratch, aside);
+  std::copy_n(aside.tokens, size.tokens, row.tokens);
+  std::copy_n(aside.scored, size.scored, row.scored);
+  std::copy_n(aside.targets, size.scored, row.targets);
+  return size;
+}
+
+// What one thread wrote.
+struct Written {
+  RowShape end;
+  int64_t longest = 0;
+};
+
+// Writes rows begin..end-1 between the totals `from` and `limit` of the batch.
+inline Written write_rows(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
+                          int64_t end, RowShape from, RowShape limit, const Batch& batch) {
+  Scratch& scratch = Scratch::of_this_thread();
+  const RowShape reach = sampler.largest_shape(request.lengths.last()) + RowShape{spill_tokens, spill_scored};
+  Written written{from};
+  for_each_content(sampler, request, lengths, begin, end, [&](int64_t row, int64_t n, Words& words) {
+    RowShape& at = written.end;
+    const RowView view{batch.tokens() + at.tokens, batch.scored() + at.scored, batch.targets() + at.scored, at.tokens};
+    const bool fits = at.tokens + reach.tokens <= limit.tokens && at.scored + reach.scored <= limit.scored;
+    const RowShape size = fits ? sampler.write(n, words, scratch, view) : write_aside(sampler, n, words, scratch, view);
+    at = at + size;
+    batch.cu_seqlens()[row + 1] = static_cast<int32_t>(at.tokens);
+    written.longest = std::max(written.longest, size.tokens);
   });
+  return written;
 }
 
-inline void add_up(Plan& plan) {
-  for (RowShape& end : plan.ends) {
-    plan.longest = std::max(plan.longest, end.tokens);
-    end.tokens = plan.tokens += end.tokens;
-    end.scored = plan.scored += end.scored;
-  }
-  if (plan.tokens > std::numeric_limits<int32_t>::max()) {
-    throw std::length_error("the batch would have " + std::to_string(plan.tokens) +
-                            " tokens; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
-  }
-}
-
-inline Plan make_plan(const RowSampler& sampler, const Request& request) {
-  Plan plan;
-  plan.lengths.resize(static_cast<size_t>(request.rows));
-  plan.ends.resize(static_cast<size_t>(request.rows));
-  in_shares(request.rows, request.threads, [&](int64_t begin, int64_t end) {
-    draw_lengths(request, begin, end, plan);
-    measure_rows(sampler, request, begin, end, plan);
-  });
-  add_up(plan);
-  return plan;
-}
-
-inline void draw_offsets(const Request& request, int64_t begin, int64_t end, const Batch& batch) {
+inline void draw_offsets(const Request& request, int64_t begin, int64_t end, const Batch& batch, int64_t first_token) {
   if (request.context == 0) {
     std::fill(batch.offsets() + begin, batch.offsets() + end, 0);
     return;
   }
+  int64_t start = first_token;
   for_each_row(request, Part::offset, begin, end, one_block, [&](int64_t row, Words& words) {
-    const int64_t tokens = batch.cu_seqlens()[row + 1] - batch.cu_seqlens()[row];
-    batch.offsets()[row] = words.below(static_cast<uint32_t>(request.context - tokens + 1));
+    const int64_t stop = batch.cu_seqlens()[row + 1];
+    batch.offsets()[row] = words.below(static_cast<uint32_t>(request.context - (stop - start) + 1));
+    start = stop;
   });
 }
 
-inline void write_rows(const RowSampler& sampler, const Request& request, const Plan& plan, int64_t begin, int64_t end,
-                       const Batch& batch) {
-  Scratch& scratch = Scratch::of_this_thread();
-  for_each_content(sampler, request, plan, begin, end, [&](int64_t row, int64_t n, Words& words) {
-    const RowShape start = row == 0 ? RowShape{0, 0} : plan.ends[static_cast<size_t>(row - 1)];
-    sampler.write(n, words, scratch,
-                  {batch.tokens() + start.tokens, batch.scored() + start.scored, batch.targets() + start.scored, start.tokens});
+// Where each share starts in the batch, and the end. One share alone may get more room than it needs; then nothing is measured.
+inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares,
+                                     std::vector<int32_t>& lengths) {
+  std::vector<RowShape> ends(static_cast<size_t>(shares.shares) + 1);
+  in_parallel(shares.shares, [&](int64_t share) {
+    const int64_t begin = shares.begin(share), end = shares.end(share);
+    draw_lengths(request, begin, end, lengths);
+    RowShape room = largest_room(sampler, lengths, begin, end);
+    if (shares.shares > 1 || room.tokens > most_tokens) room = exact_room(sampler, request, lengths, begin, end);
+    ends[static_cast<size_t>(share) + 1] = room;
   });
-}
-
-inline void write_bounds(const Plan& plan, const Batch& batch) {
-  batch.cu_seqlens()[0] = 0;
-  for (size_t row = 0; row < plan.ends.size(); ++row) batch.cu_seqlens()[row + 1] = static_cast<int32_t>(plan.ends[row].tokens);
+  for (size_t i = 1; i < ends.size(); ++i) ends[i] = ends[i] + ends[i - 1];
+  check_room(ends.back());
+  return ends;
 }
 
 inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
-  const Plan plan = make_plan(sampler, request);
-  Batch batch(request.rows, plan.tokens, plan.scored);
-  batch.set_longest(plan.longest);
-  write_bounds(plan, batch);
-  in_shares(request.rows, request.threads, [&](int64_t begin, int64_t end) {
-    draw_offsets(request, begin, end, batch);
-    write_rows(sampler, request, plan, begin, end, batch);
+  const Shares shares(request.rows, request.threads);
+  std::vector<int32_t> lengths(static_cast<size_t>(request.rows));
+  const std::vector<RowShape> ends = lay_out(sampler, request, shares, lengths);
+  Batch batch(request.rows, ends.back());
+  batch.cu_seqlens()[0] = 0;
+  std::vector<Written> written(static_cast<size_t>(shares.shares));
+  in_parallel(shares.shares, [&](int64_t share) {
+    const int64_t begin = shares.begin(share), end = shares.end(share);
+    const auto i = static_cast<size_t>(share);
+    written[i] = write_rows(sampler, request, lengths, begin, end, ends[i], ends[i + 1], batch);
+    draw_offsets(request, begin, end, batch, ends[i].tokens);
   });
+  int64_t longest = 0;
+  for (const Written& each : written) longest = std::max(longest, each.longest);
+  batch.set_written(written.back().end, longest);
   return batch;
 }
 

@@ -187,17 +187,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if options.json:
         _print_json({"directory": str(directory.path), **table.as_dict()})
         return
-    config = directory.config
-    result = reporting.Outcome(
-        task=table.task,
-        positions=config["model"]["positions"],
-        seed=config["seed"],
-        regularize=config["train"]["regularize"],
-        trained=tuple(config["train"]["length"]),
-        fitted=state["in_range"] is not None and state["in_range"]["exact"] == 1.0,
-        table=table,
-        chance=directory.task.chance,
-    )
+    fitted = state["in_range"] is not None and state["in_range"]["exact"] == 1.0
+    result = reporting.describe(directory, table, fitted)
     _print_table(reporting.accuracy_rows(result))
 
 

@@ -117,9 +117,8 @@ class Transformer(nn.Module):
         rows: Tensor | RowSelection | None = None,
     ) -> Tensor:
         """Normalized residual stream after the last block, [N, C] or [P, C]; packed arguments as in ``forward``."""
-        packing = self._packing(cu_seqlens, tokens)
-        if isinstance(rows, Tensor):
-            rows = RowSelection.from_rows(rows, packing)
+        packing = Packing.of(tokens, cu_seqlens)
+        rows = None if rows is None else RowSelection.of(packing, rows)
         stream = self.embedding(tokens, packing, offsets)
         for block in self.blocks[:-1]:
             stream = block(stream, packing)
@@ -128,13 +127,6 @@ class Transformer(nn.Module):
     def unembed(self, hidden: Tensor) -> Tensor:
         """[P, C] from ``hidden`` to logits [P, V]."""
         return self.embedding.unembed(hidden)
-
-    def _packing(self, cu_seqlens: Tensor | Packing | None, tokens: Tensor) -> Packing:
-        if cu_seqlens is None:
-            return Packing.uniform(1, len(tokens), tokens.device)
-        if isinstance(cu_seqlens, Packing):
-            return cu_seqlens
-        return Packing.from_cu_seqlens(cu_seqlens, len(tokens))
 
     @torch.no_grad()
     def _initialize(self, generator: torch.Generator) -> None:

@@ -23,6 +23,7 @@ class Outcome:
 
     Attributes:
         task, positions, seed, regularize: what was trained.
+        context: rows of the position table where it is not the paper's, else None.
         trained: (low, high) lengths of the training strings.
         fitted: whether every string of the last in-range test was right.
         table: accuracy by length.
@@ -33,6 +34,7 @@ class Outcome:
     positions: str
     seed: int
     regularize: float
+    context: int | None
     trained: tuple[int, int]
     fitted: bool
     table: AccuracyTable
@@ -41,8 +43,9 @@ class Outcome:
     @property
     def label(self) -> str:
         """How a figure names runs that differ in their seed alone."""
-        suffix = f", regularized {self.regularize:g}" if self.regularize else ""
-        return f"{self.task}, {encoding(self.positions).title}{suffix}"
+        table = f", {self.context:,} positions" if self.context else ""
+        regularized = f", regularized {self.regularize:g}" if self.regularize else ""
+        return f"{self.task}, {encoding(self.positions).title}{table}{regularized}"
 
     @property
     def published(self) -> Published:
@@ -61,15 +64,22 @@ def outcome(directory: RunDirectory) -> Outcome:
         raise RunError(f"{directory.path} has no accuracy.json: finish it with lengen run --resume first")
     content = read_json(path)
     try:
-        table, fitted = AccuracyTable.from_dict(content), bool(content["fitted"])
+        return describe(directory, AccuracyTable.from_dict(content), bool(content["fitted"]))
     except (KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: it lacks {error}") from error
+
+
+def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Outcome:
+    """An accuracy table of a run, beside what its configuration says."""
     config = directory.config
+    shape = directory.model_config
+    usual = directory.task.context_for(BINS[-1][1])
     return Outcome(
-        task=config["task"]["name"],
-        positions=config["model"]["positions"],
+        task=directory.task.name,
+        positions=shape.positions,
         seed=config["seed"],
         regularize=config["train"]["regularize"],
+        context=None if shape.longest in (None, usual) else shape.longest,
         trained=tuple(config["train"]["length"]),
         fitted=fitted,
         table=table,

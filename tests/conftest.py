@@ -10,6 +10,7 @@ from hypothesis import settings
 
 settings.register_profile("lengen", deadline=None)
 settings.load_profile("lengen")
+torch.set_num_threads(1)  # tests are made of tiny operations: on a busy machine two threads take eight times as long
 
 
 @pytest.fixture(scope="session", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])

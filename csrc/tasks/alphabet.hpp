@@ -22,12 +22,13 @@ inline RowShape question_shape(int64_t n, int64_t answer) { return {n + answer +
 inline int64_t* question_of(const RowView& row) { return row.tokens + 1; }
 inline int64_t* answer_of(const RowView& row, int64_t n) { return row.tokens + n + 2; }
 
-// Writes the special tokens around x and y, which the caller has written, and scores `y EOS`.
-inline void frame_question(const Alphabet& alphabet, int64_t n, int64_t answer, const RowView& row) {
+// Writes the special tokens around x and y, which the caller has written, and scores `y EOS`; returns the size of the row.
+inline RowShape frame_question(const Alphabet& alphabet, int64_t n, int64_t answer, const RowView& row) {
   row.tokens[0] = alphabet.bos();
   row.tokens[n + 1] = alphabet.sep();
   row.tokens[n + answer + 2] = alphabet.eos();
   row.score(n + 1, answer + 1);
+  return question_shape(n, answer);
 }
 
 }  // namespace lengen

@@ -28,7 +28,7 @@ class Addition final : public RowSampler {
     return shape_of(n, draw(n, words, scratch).answer_digits);
   }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     const Sum sum = draw(n, words, scratch);
     row.tokens[0] = alphabet_.bos();
     expand_number(sum.a, sum.a_digits, row.tokens + 1);
@@ -38,6 +38,7 @@ class Addition final : public RowSampler {
     expand_number(sum.answer, sum.answer_digits, row.tokens + n + 1);
     row.tokens[n + sum.answer_digits + 1] = alphabet_.eos();
     row.score(n, sum.answer_digits + 1);
+    return shape_of(n, sum.answer_digits);
   }
 
  private:

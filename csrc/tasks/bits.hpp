@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
 
 #include "../random.hpp"
 #include "../sampler.hpp"
@@ -24,7 +25,7 @@ inline void clear_past_end(uint64_t* bits, int64_t n) {
 
 inline int64_t count_ones(const uint64_t* bits, int64_t n) {
   int64_t ones = 0;
-  for (int64_t i = 0; i < words_of_bits(n); ++i) ones += std::popcount(bits[i]);
+  count_ones_in(bits, words_of_bits(n), ones);
   return ones;
 }
 
@@ -34,57 +35,76 @@ inline void draw_fair_bits(int64_t n, Words& words, uint64_t* bits) {
   clear_past_end(bits, n);
 }
 
-// The probability of a one is numerator / 2^digits, with digits growing until the rounding is lost in the chance error.
+// The probability of a one is numerator / 2^digits; more digits for longer strings, until the rounding is lost in chance.
 struct Density {
   uint32_t numerator;
   int64_t digits;
 };
 
+inline constexpr int64_t digits_in_one_word = 4;
+
+inline int64_t density_digits(int64_t n) { return n <= 64 ? digits_in_one_word : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1; }
+
 // A density that starts a string of `ones` ones, slightly low: a missing one is cheaper to add than an extra one to remove.
 inline Density starting_density(int64_t n, int64_t ones) {
-  const int64_t digits = n <= 64 ? 4 : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1;
+  const int64_t digits = density_digits(n);
   const int64_t margin = (int64_t{1} << std::bit_width(static_cast<uint64_t>(ones)) / 2) / 2;
   return {n == 0 ? 0 : static_cast<uint32_t>((ones - margin) << digits) / static_cast<uint32_t>(n), digits};
 }
 
-inline int64_t usual_words_for_ones(int64_t n) { return 2 * words_of_bits(n) * starting_density(n, 0).digits + 8; }
+inline int64_t usual_words_for_ones(int64_t n) { return 2 * words_of_bits(n) * density_digits(n) + 3; }
 
 // Independent bits of the given density, from one fair bit per binary digit: `or` for a 1, `and` for a 0, last digit first.
 inline void draw_biased_bits(Density density, int64_t n, Words& words, uint64_t* bits, Scratch& scratch) {
   const int64_t size = words_of_bits(n);
-  if (density.numerator == 0) {
-    std::fill_n(bits, size, 0);
-    return;
-  }
   uint64_t* fresh = at_least(scratch.fresh, size);
-  int64_t digit = std::countr_zero(density.numerator);
-  words.fill(bits, size);
-  while (++digit < density.digits) {
+  std::fill_n(bits, size, 0);
+  for (int64_t digit = 0; digit < density.digits; ++digit) {
     words.fill(fresh, size);
     merge_bits(density.numerator >> digit & 1, fresh, size, bits);
   }
   clear_past_end(bits, n);
 }
 
+// The same for at most 64 bits.
 inline uint64_t draw_biased_word(Density density, int64_t n, Words& words) {
-  if (density.numerator == 0) return 0;
-  int64_t digit = std::countr_zero(density.numerator);
-  uint64_t kept = words.next_pair();
-  while (++digit < density.digits) {
-    const uint64_t fresh = words.next_pair();
-    kept = (density.numerator >> digit & 1) != 0 ? kept | fresh : kept & fresh;
+  uint64_t fresh[digits_in_one_word], kept = 0;
+  words.fill(fresh, digits_in_one_word);
+  for (int64_t digit = 0; digit < digits_in_one_word; ++digit) {
+    const uint64_t either = 0 - static_cast<uint64_t>(density.numerator >> digit & 1);
+    kept = (kept & fresh[digit]) | (either & (kept | fresh[digit]));
   }
   return kept & low_bits(n);
 }
 
-// Flips uniformly random bits equal to `from` until `excess` of them have changed.
+// Flips uniformly random bits equal to `from` until `excess` of them have changed; several places come from one pair of words.
 inline void flip_some(bool from, int64_t excess, int64_t n, Words& words, uint64_t* bits) {
-  while (excess > 0) {
-    const int64_t place = words.below(static_cast<uint32_t>(n));
-    const bool flips = bit_at(bits, place) == from;
+  const auto flip = [&](int64_t, int64_t place) {
+    const bool flips = (bit_at(bits, place) == from) & (excess > 0);
     bits[place / 64] ^= static_cast<uint64_t>(flips) << (place % 64);
     excess -= flips;
+  };
+  while (excess > 0) {
+    if (n <= 1 << 12) {
+      draw_index_group(0, 4, n, 0, words, flip);
+    } else {
+      draw_index_group(0, 2, n, 0, words, flip);
+    }
   }
+}
+
+// The same for at most 64 bits.
+inline uint64_t flip_some_in_word(bool from, int64_t excess, int64_t n, Words& words, uint64_t word) {
+  const uint64_t inversion = from ? 0 : ~uint64_t{0};
+  word ^= inversion;
+  while (excess > 0) {
+    draw_index_group(0, 8, n, 0, words, [&](int64_t, int64_t place) {
+      const uint64_t flips = word >> place & static_cast<uint64_t>(excess > 0);
+      word ^= (flips & 1) << place;
+      excess -= static_cast<int64_t>(flips & 1);
+    });
+  }
+  return (word ^ inversion) & low_bits(n);
 }
 
 // n bits with exactly `ones` ones, all arrangements equally likely: independent bits, then uniformly random corrections.
@@ -94,16 +114,18 @@ inline void draw_exact_ones(int64_t n, int64_t ones, Words& words, uint64_t* bit
   const int64_t rarer = inverted ? n - ones : ones;
   const Density density = starting_density(n, rarer);
   if (n <= 64) {
-    bits[0] = draw_biased_word(density, n, words);
+    const uint64_t word = draw_biased_word(density, n, words);
+    int64_t found = 0;
+    count_ones_in(&word, 1, found);
+    bits[0] = flip_some_in_word(found > rarer, std::abs(found - rarer), n, words, word);
   } else {
     draw_biased_bits(density, n, words, bits, scratch);
+    const int64_t found = count_ones(bits, n);
+    flip_some(found > rarer, std::abs(found - rarer), n, words, bits);
   }
-  const int64_t surplus = count_ones(bits, n) - rarer;
-  flip_some(surplus > 0, surplus > 0 ? surplus : -surplus, n, words, bits);
-  if (inverted) {
-    for (int64_t i = 0; i < words_of_bits(n); ++i) bits[i] = ~bits[i];
-    clear_past_end(bits, n);
-  }
+  const uint64_t inversion = 0 - static_cast<uint64_t>(inverted);
+  for (int64_t i = 0; i < words_of_bits(n); ++i) bits[i] ^= inversion;
+  clear_past_end(bits, n);
 }
 
 // bit i of the result is bit i % period of `block`.

@@ -32,15 +32,15 @@ class UniqueCopy final : public RowSampler {
   UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
-  int64_t usual_words(int64_t n) const override { return n / 2; }
+  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    uint32_t* x = at_least(scratch.draws, n);
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n + 31);
     draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
     widen_words(x, n, question_of(row));
     widen_words(x, n, answer_of(row, n));
-    frame_question(alphabet_, n, n, row);
+    return frame_question(alphabet_, n, n, row);
   }
 
  private:
@@ -57,7 +57,7 @@ class RepeatCopy final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return hard_ ? 4 : 2 * words_of_bits(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     uint64_t* x = at_least(scratch.bits[0], words_of_bits(n));
     if (hard_) {
       draw_almost_periodic(n, words, x);
@@ -66,7 +66,7 @@ class RepeatCopy final : public RowSampler {
     }
     expand_bits(x, n, question_of(row));
     expand_bits(x, n, answer_of(row, n));
-    frame_question({2}, n, n, row);
+    return frame_question({2}, n, n, row);
   }
 
  private:
@@ -90,16 +90,16 @@ class OffsetCopy final : public RowSampler {
   int64_t longest() const override { return std::min(symbols_ + k_ - 1, longest_length); }
   int64_t stride() const override { return k_; }
   int64_t residue() const override { return k_ - 1; }
-  int64_t usual_words(int64_t n) const override { return n / 2; }
+  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, symbols_); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, answer_length(n)); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    uint32_t* x = at_least(scratch.draws, n);
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n + 31);
     std::fill_n(x, k_ - 1, static_cast<uint32_t>(symbols_));
     draw_unique(n - (k_ - 1), symbols_, hard_, words, scratch, x + k_ - 1);
     widen_words(x, n, question_of(row));
     for (int64_t i = 0; i < answer_length(n); ++i) answer_of(row, n)[i] = x[k_ - 1 + i * k_];
-    frame_question({symbols_ + 1}, n, answer_length(n), row);
+    return frame_question({symbols_ + 1}, n, answer_length(n), row);
   }
 
  private:

@@ -28,13 +28,13 @@ class BinaryMajority final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
     const int64_t ones = n - draw_zeros(n, hard_, words);
     draw_exact_ones(n, ones, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
     *answer_of(row, n) = 2 * ones > n;
-    frame_question({2}, n, 1, row);
+    return frame_question({2}, n, 1, row);
   }
 
  private:
@@ -51,20 +51,22 @@ class BinaryMajorityInterleave final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return strings * usual_words_for_ones(n / strings); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, strings); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     const int64_t each = n / strings;
     const uint64_t* parts[strings];
+    int64_t answer[strings];
     for (int i = 0; i < strings; ++i) {
       uint64_t* bits = at_least(scratch.bits[i], words_of_bits(each));
       const int64_t ones = each - draw_zeros(each, hard_, words);
       draw_exact_ones(each, ones, words, bits, scratch);
-      answer_of(row, n)[i] = 2 * ones > each;
+      answer[i] = 2 * ones > each;
       parts[i] = bits;
     }
     uint64_t* woven = at_least(scratch.woven, words_of_bits(n) + 1);
     interleave_three(parts, each, woven);
     expand_bits(woven, n, question_of(row));
-    frame_question({2}, n, strings, row);
+    std::copy_n(answer, strings, answer_of(row, n));
+    return frame_question({2}, n, strings, row);
   }
 
  private:
@@ -81,12 +83,12 @@ class Parity final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n) + 1);
     const int64_t ones = hard_ ? draw_few(n, words, bits) : draw_any(n, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
     *answer_of(row, n) = ones % 2 == 0 ? even : odd;
-    frame_question({4}, n, 1, row);
+    return frame_question({4}, n, 1, row);
   }
 
  private:
@@ -120,14 +122,15 @@ class Majority final : public RowSampler {
  public:
   explicit Majority(bool hard) : hard_(hard) {}
 
-  int64_t usual_words(int64_t n) const override { return hard_ ? n : n / 2 + 2; }
+  int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : n / 2 + 2; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    uint8_t* x = at_least(scratch.letters, n);
-    *answer_of(row, n) = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint8_t* x = at_least(scratch.letters, n + 31);
+    const int64_t winner = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
     widen_bytes(x, n, question_of(row));
-    frame_question({letters}, n, 1, row);
+    *answer_of(row, n) = winner;
+    return frame_question({letters}, n, 1, row);
   }
 
  private:
@@ -158,15 +161,16 @@ class Majority final : public RowSampler {
   }
 
   static int64_t clear_winner(const uint8_t* x, int64_t n) {
-    std::array<std::array<int32_t, 32>, 4> counts{};
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-      for (size_t lane = 0; lane < 4; ++lane) ++counts[lane][x[i + static_cast<int64_t>(lane)]];
+    std::array<int32_t, letters> counts;
+    count_letters(x, n, letters, counts.data());
+    int64_t winner = 0;
+    bool tied = false;
+    for (int64_t letter = 1; letter < letters; ++letter) {
+      const int32_t count = counts[static_cast<size_t>(letter)], most = counts[static_cast<size_t>(winner)];
+      tied = count > most ? false : tied | (count == most);
+      winner = count > most ? letter : winner;
     }
-    for (; i < n; ++i) ++counts[0][x[i]];
-    for (size_t letter = 0; letter < 32; ++letter) counts[0][letter] += counts[1][letter] + counts[2][letter] + counts[3][letter];
-    const auto most = std::max_element(counts[0].begin(), counts[0].end());
-    return std::count(counts[0].begin(), counts[0].end(), *most) == 1 ? most - counts[0].begin() : none;
+    return tied ? none : winner;
   }
 
   // The winner occurs `share` + 1 times, as many rivals as possible `share` times, one rival what is left.

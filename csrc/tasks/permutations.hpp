@@ -24,25 +24,17 @@ inline uint32_t* identity_of(int64_t symbols, Scratch& scratch) {
   return order;
 }
 
-// n distinct values of 0..symbols-1 in random order, all arrangements equally likely.
-inline const uint32_t* draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
+// drawn[n]: distinct values of 0..symbols-1 in random order, all arrangements equally likely. `drawn` is not scratch.order.
+inline void draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
   uint32_t* order = identity_of(symbols, scratch);
-  const bool few = 8 * n < symbols;
-  if (!few) {
-    shuffle_front(order, n, symbols, words);
-    std::copy_n(order, n, drawn);
-    identity_order(symbols, order);
-    return drawn;
-  }
   uint32_t* moved = at_least(scratch.moved, n);
   draw_shuffle_indices(n, symbols, words, [&](int64_t i, int64_t index) {
-    moved[i] = static_cast<uint32_t>(i + index);
-    std::swap(order[i], order[i + index]);
+    const int64_t j = i + index;
+    drawn[i] = order[j];
+    order[j] = order[i];
+    moved[i] = static_cast<uint32_t>(j);
   });
-  std::copy_n(order, n, drawn);
-  identity_order(n, order);
   for (int64_t i = 0; i < n; ++i) order[moved[i]] = moved[i];
-  return drawn;
 }
 
 }  // namespace lengen

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 #include "../sampler.hpp"
 #include "alphabet.hpp"
@@ -18,11 +16,11 @@ class Sort final : public RowSampler {
   Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
-  int64_t usual_words(int64_t n) const override { return n / 2; }
+  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  void write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    uint32_t* x = at_least(scratch.draws, n);
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+    uint32_t* x = at_least(scratch.draws, n + 31);
     if (hard_) {
       draw_consecutive(n, words, x);
     } else {
@@ -30,7 +28,7 @@ class Sort final : public RowSampler {
     }
     widen_words(x, n, question_of(row));
     write_sorted(x, n, scratch, answer_of(row, n));
-    frame_question(alphabet_, n, n, row);
+    return frame_question(alphabet_, n, n, row);
   }
 
  private:
@@ -46,24 +44,20 @@ class Sort final : public RowSampler {
     } else if (alphabet_.symbols <= 64 * n) {
       sort_by_marking(x, n, scratch, out);
     } else {
-      uint32_t* sorted = at_least(scratch.sorted, n);
+      uint32_t* sorted = at_least(scratch.sorted, n + 31);
       std::copy_n(x, n, sorted);
       std::sort(sorted, sorted + n);
       widen_words(sorted, n, out);
     }
   }
 
-  // Marks each symbol with a byte, then reads the marks in order, eight at a time.
+  // Marks each symbol with a byte, then lists the marks in order.
   void sort_by_marking(const uint32_t* x, int64_t n, Scratch& scratch, int64_t* out) const {
     const int64_t size = (alphabet_.symbols + 7) / 8 * 8;
     uint8_t* seen = at_least(scratch.seen, size);
     std::fill_n(seen, size, 0);
     for (int64_t i = 0; i < n; ++i) seen[x[i]] = 1;
-    for (int64_t symbol = 0; symbol < size; symbol += 8) {
-      uint64_t marks;
-      std::memcpy(&marks, seen + symbol, sizeof marks);
-      for (; marks != 0; marks &= marks - 1) *out++ = symbol + std::countr_zero(marks) / 8;
-    }
+    list_marked(seen, size, out);
   }
 
   Alphabet alphabet_;

@@ -8,6 +8,7 @@ taken in blocks whose mask stays below ``MASK_BUDGET`` elements.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,26 +46,22 @@ def attention(
         ValueError: shapes, devices or dtypes that do not fit together, ``cu_seqlens`` that do not cover the rows, or
             ``query_rows`` that are out of range.
     """
-    _check_operands(q, k, v, query_rows)
+    _check_keys(k, v)
+    if k.dim() == 4 and not (cu_seqlens is None and query_rows is None):
+        raise ValueError("cu_seqlens and query_rows need packed q, k and v, [N, H, D], not [B, T, H, D]")
+    packing = Packing.of(k, cu_seqlens) if k.dim() == 3 else None
+    chosen = None if query_rows is None else RowSelection.of(packing, query_rows)
+    _check_operands(q, k, v, k.shape if chosen is None else (len(chosen), *k.shape[1:]))
     scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale
     if q.numel() == 0:
         return q.clone()  # nothing to compute, and still in the graph
-    if q.dim() == 4:
+    if scale <= 0:
+        q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
+    if packing is None:
         return _causal(q, k, v, scale)
-    packing = _as_packing(cu_seqlens, k)
-    if query_rows is not None:
-        if isinstance(query_rows, Tensor):
-            query_rows = RowSelection.from_rows(query_rows, packing)
-        return _chosen_rows(q, k, v, packing, query_rows, scale)
+    if chosen is not None:
+        return _chosen_rows(q, k, v, packing, chosen, scale)
     return packing.unpad(_causal(packing.pad(q), packing.pad(k), packing.pad(v), scale))
-
-
-def _as_packing(cu_seqlens: Tensor | Packing | None, k: Tensor) -> Packing:
-    if cu_seqlens is None:
-        return Packing.uniform(1, len(k), k.device)
-    if isinstance(cu_seqlens, Packing):
-        return cu_seqlens
-    return Packing.from_cu_seqlens(cu_seqlens, len(k))
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -96,14 +93,18 @@ def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, packing: Packing, chosen: RowS
     return chosen.packing.unpad(out.transpose(1, 2))
 
 
-def _check_operands(q: Tensor, k: Tensor, v: Tensor, query_rows: object) -> None:
+def _check_keys(k: Tensor, v: Tensor) -> None:
     if k.shape != v.shape or k.dim() not in (3, 4):
         raise ValueError(
             f"k and v must have one shape, [N, H, D] or [B, T, H, D], got {tuple(k.shape)} and {tuple(v.shape)}"
         )
-    if query_rows is not None and k.dim() == 4:
-        raise ValueError("query_rows needs packed k and v, [N, H, D] with cu_seqlens, not [B, T, H, D]")
-    wanted = k.shape if query_rows is None else (len(query_rows), *k.shape[1:])
+    if k.shape[-1] == 0:
+        raise ValueError(f"k and v must have a head width D of at least 1, got shape {tuple(k.shape)}")
+
+
+def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> None:
+    if not q.is_floating_point():
+        raise ValueError(f"q, k and v must be of a floating dtype, got {q.dtype}")
     if q.shape != wanted:
         raise ValueError(f"q must have shape {tuple(wanted)} to go with k and query_rows, got {tuple(q.shape)}")
     for name, tensor in (("k", k), ("v", v)):

@@ -30,22 +30,40 @@ def embed(
         [N, C] in the dtype of the tables.
 
     Raises:
-        ValueError: a sequence reaches past the end of ``position_table``.
+        ValueError: ``packing`` or ``offsets`` do not go with the tokens, a sequence reaches past the end of
+            ``position_table``, or (on a CPU) a token or an offset is out of range.
     """
-    embedded = F.embedding(tokens, token_table)
+    packing = Packing.of(tokens, packing)
+    embedded = _token_vectors(tokens, token_table)
     if position_table is None:
         return embedded
-    packing = packing or Packing.uniform(1, len(tokens), tokens.device)
     context = len(position_table)
     if packing.longest > context:
         raise ValueError(_too_long(packing.longest, context))
     positions = packing.position_in_sequence
     if offsets is not None:
+        _check_offsets(offsets, packing)
         positions = positions + offsets.index_select(0, packing.sequence_of_row)
     try:
         return embedded + F.embedding(positions, position_table)
     except IndexError:
         raise ValueError(_too_long(int(positions.max()) + 1, context)) from None
+
+
+def _token_vectors(tokens: Tensor, token_table: Tensor) -> Tensor:
+    try:
+        return F.embedding(tokens, token_table)
+    except IndexError:
+        raise ValueError(
+            f"tokens must lie in 0..{len(token_table) - 1}, got {int(tokens.min())} to {int(tokens.max())}"
+        ) from None
+
+
+def _check_offsets(offsets: Tensor, packing: Packing) -> None:
+    if offsets.shape != (packing.sequences,):
+        raise ValueError(f"offsets must be one for each of {packing.sequences} sequences, got {tuple(offsets.shape)}")
+    if offsets.device.type == "cpu" and bool((offsets < 0).any()):
+        raise ValueError(f"offsets must not be negative, got {int(offsets.min())}")
 
 
 def _too_long(needed: int, context: int) -> str:

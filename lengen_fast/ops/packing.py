@@ -34,6 +34,8 @@ class Packing:
             ValueError: ``cu_seqlens`` is not a vector of at least two integers, or (on a CPU) does not run from 0 to
                 ``total`` without decreasing.
         """
+        if not isinstance(cu_seqlens, Tensor):
+            raise TypeError(f"cu_seqlens must be a tensor or a Packing, got {type(cu_seqlens).__name__}")
         if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
             raise ValueError(
                 f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
@@ -46,6 +48,21 @@ class Packing:
         return cls(cu_seqlens, total, longest)
 
     @classmethod
+    def of(cls, rows: Tensor, cu_seqlens: Tensor | Packing | None) -> Packing:
+        """How ``rows`` [N, ...] are packed, from whatever a caller gave; None means one sequence.
+
+        Raises:
+            ValueError: ``cu_seqlens`` does not describe N rows.
+        """
+        if cu_seqlens is None:
+            return cls.uniform(1, len(rows), rows.device)
+        if not isinstance(cu_seqlens, cls):
+            return cls.from_cu_seqlens(cu_seqlens, len(rows))
+        if cu_seqlens.total != len(rows):
+            raise ValueError(f"cu_seqlens packs {cu_seqlens.total} rows and is given with {len(rows)}")
+        return cu_seqlens
+
+    @classmethod
     def uniform(cls, sequences: int, length: int, device: torch.device | None = None) -> Packing:
         """``sequences`` sequences of ``length`` rows each."""
         bounds = torch.arange(sequences + 1, dtype=torch.int64, device=device) * length
@@ -55,6 +72,11 @@ class Packing:
     def sequences(self) -> int:
         """B, the number of sequences."""
         return len(self.cu_seqlens) - 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """B, N and ``longest``: what the host knows without asking the device."""
+        return self.sequences, self.total, self.longest
 
     @property
     def is_uniform(self) -> bool:
@@ -97,12 +119,14 @@ class RowSelection:
 
     Attributes:
         rows: [P] int64, increasing row numbers.
+        source: how the packed tensor's own N rows belong to B sequences.
         packing: how the P chosen rows belong to the same B sequences.
         last_keys: [B, most] int64, or [1, most] where all sequences agree: position in its sequence of each chosen
             row, padded with 0; the last key that the row attends to.
     """
 
     rows: Tensor
+    source: Packing
     packing: Packing
     last_keys: Tensor
 
@@ -113,6 +137,8 @@ class RowSelection:
         Raises:
             ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
         """
+        if not isinstance(rows, Tensor):
+            raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
         if rows.dim() != 1 or rows.dtype != torch.int64:
             raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
         if rows.device.type == "cpu":
@@ -122,7 +148,23 @@ class RowSelection:
         last_keys = chosen.pad(packing.position_in_sequence.index_select(0, rows))
         if last_keys.device.type == "cpu" and bool((last_keys == last_keys[:1]).all()):
             last_keys = last_keys[:1]
-        return cls(rows, chosen, last_keys)
+        return cls(rows, packing, chosen, last_keys)
+
+    @classmethod
+    def of(cls, packing: Packing, rows: Tensor | RowSelection) -> RowSelection:
+        """The rows that a caller chose from a tensor packed in that way.
+
+        Raises:
+            ValueError: ``rows`` are no rows of it.
+        """
+        if not isinstance(rows, cls):
+            return cls.from_rows(rows, packing)
+        if rows.source.shape != packing.shape:
+            raise ValueError(
+                f"query_rows were chosen from other packed rows: (sequences, rows, longest) is {rows.source.shape} "
+                f"there and {packing.shape} here"
+            )
+        return rows
 
     def __len__(self) -> int:
         return len(self.rows)

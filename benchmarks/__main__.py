@@ -1,0 +1,122 @@
+"""Command line of the benchmarks: one by name, or ``all`` of them within nine minutes, the kernels' tests first."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "kernels"))  # so that a plain checkout needs no installation
+
+from benchmarks import BENCHMARKS, Benchmark, record  # noqa: E402
+
+ALL_SECONDS = 530  # of "all", tests and building included
+TEST_SECONDS = 180  # of the kernels' tests
+BUILD_SECONDS = 120  # of the data engine
+ENGINE = "lengen_fast._engine"
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.name == "all":
+        return _run_all(arguments.out)
+    benchmark = next(each for each in BENCHMARKS if each.name == arguments.name)
+    missing = _missing(benchmark)
+    if missing:
+        print(f"{benchmark.name} cannot run here: {missing} is missing", file=sys.stderr)
+        return 1
+    _run(benchmark, arguments.quick, arguments.out)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=[*(each.name for each in BENCHMARKS), "all"], help="which benchmark")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="directory of the records")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions; what 'all' does")
+    return parser.parse_args()
+
+
+def _run(benchmark: Benchmark, quick: bool, out: Path) -> None:
+    module = importlib.import_module(f"benchmarks.{benchmark.name}")
+    surroundings = record.surroundings()
+    began = time.monotonic()
+    results = module.run(quick)
+    arguments = {"quick": quick, "seconds": round(time.monotonic() - began, 1)}
+    path = record.write(out, benchmark.name, module.__doc__, arguments, surroundings, results)
+    print(f"written: {path}")
+
+
+def _run_all(out: Path) -> int:
+    """Tests of the kernels, then every benchmark in a process of its own, so that none can harm the others."""
+    deadline = time.monotonic() + ALL_SECONDS
+    outcomes = {"build": _build_engine(deadline), "kernel tests": _test_kernels(deadline)}
+    for benchmark in BENCHMARKS:
+        missing = _missing(benchmark)
+        if missing:
+            outcomes[benchmark.name] = f"skipped: {missing} is missing"
+        else:
+            command = ["-m", "benchmarks", benchmark.name, "--quick", "--out", str(out.resolve())]
+            outcomes[benchmark.name] = _python(command, min(deadline, time.monotonic() + benchmark.seconds))
+    print("\n" + record.table(("step", "outcome"), list(outcomes.items())))
+    return int(any(outcome.startswith("failed") for outcome in outcomes.values()))
+
+
+def _build_engine(deadline: float) -> str:
+    if _is_there(ENGINE):
+        return "skipped: the engine is there"
+    command = ["setup.py", "--quiet", "build_ext", "--inplace"]
+    outcome = _python(command, min(deadline, time.monotonic() + BUILD_SECONDS))
+    importlib.invalidate_caches()
+    return outcome
+
+
+def _test_kernels(deadline: float) -> str:
+    tests = sorted(ROOT.glob("tests/kernels*"))
+    if not tests:
+        return "skipped: there are none"
+    if not _is_there("pytest"):
+        return "skipped: pytest is missing"
+    command = ["-m", "pytest", "-q", *map(str, tests)]
+    return _python(command, min(deadline, time.monotonic() + TEST_SECONDS))
+
+
+def _python(arguments: list[str], deadline: float) -> str:
+    """Run this Python on ``arguments`` in the checkout until ``deadline``; how it ended."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        return "failed: no time was left"
+    print(f"\n$ python {' '.join(arguments)}", flush=True)
+    paths = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    began = time.monotonic()
+    try:
+        code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        return f"failed: not done after {seconds:.0f} s"
+    taken = time.monotonic() - began
+    return f"done in {taken:.0f} s" if code == 0 else f"failed: exit status {code} after {taken:.0f} s"
+
+
+def _missing(benchmark: Benchmark) -> str | None:
+    """The first thing that the benchmark needs and this machine lacks."""
+    return next((name for name in benchmark.requires if not _is_there(name)), None)
+
+
+def _is_there(name: str) -> bool:
+    if name == "cuda":
+        return _is_there("torch") and record.gpu() is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
