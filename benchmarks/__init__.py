@@ -27,4 +27,5 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("generator", seconds=90, requires=("torch", "lengen_fast._engine")),
     Benchmark("training", seconds=210, requires=("torch", "lengen_fast._engine", "transformers", "accelerate")),
+    Benchmark("extrapolation", seconds=150, requires=("torch", "rich", "matplotlib", "lengen_fast._engine")),
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import record
 from lengen_fast import RunDirectory, default_configs, evaluate, reporting, task, train
 from lengen_fast.published import published
-from lengen_fast.runs import write_json
+from lengen_fast.runs import read_json, write_json
 from lengen_fast.training import run_settings
 
 RUNS = Path(os.environ.get("LENGEN_RUNS", "runs/extrapolation"))
@@ -82,10 +82,11 @@ def _trained_and_tested(plan: Plan) -> RunDirectory:
     settings = {**run_settings(model_config, what, train_config), "evaluation": evaluation}
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, settings)
     print(f"\n{plan.name}", flush=True)
+    if (path / "accuracy.json").exists():
+        return directory
     trained = train(model_config, what, train_config, out=directory, resume=resume, observer=_say)
-    if not (path / "accuracy.json").exists():
-        table = evaluate(trained.model, what, lengths, seed=plan.seed)
-        write_json(path / "accuracy.json", {**table.as_dict(), "step": trained.step, "fitted": trained.fitted})
+    table = evaluate(trained.model, what, lengths, seed=plan.seed)
+    write_json(path / "accuracy.json", {**table.as_dict(), "step": trained.step, "fitted": trained.fitted})
     return directory
 
 
@@ -97,7 +98,7 @@ def _say(step: int, tokens: int, loss: float | None) -> None:
 def _result(plan: Plan, directory: RunDirectory) -> dict:
     outcome = reporting.outcome(directory)
     figures = published(plan.task, plan.positions)
-    content = reporting.read_json(directory.path / "accuracy.json")
+    content = read_json(directory.path / "accuracy.json")
     return {
         "task": plan.task,
         "positions": plan.positions,

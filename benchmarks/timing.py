@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from statistics import median, quantiles
@@ -10,12 +11,19 @@ Workload = Callable[[], float]
 """Does its work once and returns the seconds that one unit of it took."""
 
 
-def alternate(workloads: dict[str, Workload], rounds: int) -> dict[str, list[float]]:
-    """Run the workloads in turn, A B A B ..., ``rounds`` times each after one unmeasured round; seconds by name."""
+def alternate(workloads: dict[str, Workload], rounds: int, most_seconds: float = math.inf) -> dict[str, list[float]]:
+    """Run the workloads in turn, A B A B ...; seconds by name. A workload warms up by itself.
+
+    Args:
+        workloads: what to run, by name.
+        rounds: runs of each.
+        most_seconds: after the first round none begins later than this.
+    """
+    deadline = time.monotonic() + most_seconds
     seconds = {name: [] for name in workloads}
-    for workload in workloads.values():
-        workload()
-    for _ in range(rounds):
+    for done in range(rounds):
+        if done and time.monotonic() > deadline:
+            break
         for name, workload in workloads.items():
             seconds[name].append(workload())
     return seconds
@@ -30,6 +38,7 @@ def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
 
 def repeated(work: Callable[[], object], least_seconds: float = 0.02) -> Workload:
     """The workload that calls ``work`` over and over for at least ``least_seconds`` and returns seconds a call."""
+    work()
     calls = 1
 
     def workload() -> float:

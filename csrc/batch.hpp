@@ -1,6 +1,7 @@
 // Packed rows: one block of memory that holds the five arrays of a batch, and the view through which a row is written.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -13,9 +14,24 @@
 
 #include "vector.hpp"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace lengen {
 
 inline constexpr size_t cache_line = 64;
+
+// Under AddressSanitizer a stretch behind each array is out of bounds.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr size_t guard_bytes = 1024;
+inline void forbid(const void* begin, const void* end) {
+  __asan_poison_memory_region(begin, static_cast<size_t>(static_cast<const char*>(end) - static_cast<const char*>(begin)));
+}
+#else
+inline constexpr size_t guard_bytes = 0;
+inline void forbid(const void*, const void*) {}
+#endif
 
 // Uninitialised memory that goes back to a shared pool, so that steady generation touches no fresh pages.
 class Slab {
@@ -62,7 +78,11 @@ class Slab {
     Pool() { idle_.reserve(most_slabs); }
 
    private:
+#ifdef __SANITIZE_ADDRESS__
+    static constexpr size_t most_slabs = 0;  // so that the sanitizer sees every use after the end
+#else
     static constexpr size_t most_slabs = 32;
+#endif
     static constexpr size_t most_bytes = size_t{256} << 20;
 
     std::pair<std::byte*, size_t> remove(size_t i) {
@@ -101,50 +121,43 @@ struct RowShape {
   int64_t scored = 0;
 
   RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
+  RowShape most_of(const RowShape& other) const { return {std::max(tokens, other.tokens), std::max(scored, other.scored)}; }
 };
 
 // Where a row is written. `start` is the index of its first token in the batch. Behind each array there is room for the spill
-// of the functions in vector.hpp, so a row is written from its beginning to its end.
+// of the functions in vector.hpp (see RowSampler::scored_spill), so a row is written from its beginning to its end.
 struct RowView {
   int64_t* tokens;
   int64_t* scored;
   int64_t* targets;
   int64_t start;
 
-  // Scores `count` neighbouring positions from `first` (an index inside the row); each has to predict its next token.
-  void score(int64_t first, int64_t count) const { score_next(start + first, tokens + first + 1, count, scored, targets); }
+  // Scores `count` neighbouring positions from `first` (an index inside the row); their targets are written by the caller.
+  void score(int64_t first, int64_t count) const { count_up(start + first, count, scored); }
 };
 
 // B rows packed end to end: tokens [N], cu_seqlens [B+1], offsets [B], scored [P], targets [P].
 class Batch {
  public:
   Batch(int64_t rows, RowShape room) : rows_(rows), size_(room) {
-    size_t bytes = 0;
-    const auto place = [&bytes](int64_t count, size_t width) {
-      const size_t at = bytes;
-      bytes += (static_cast<size_t>(count) * width + cache_line - 1) / cache_line * cache_line;
-      return at;
-    };
-    const size_t at_tokens = place(room.tokens, sizeof(int64_t)), at_scored = place(room.scored, sizeof(int64_t));
-    const size_t at_targets = place(room.scored, sizeof(int64_t)), at_offsets = place(rows, sizeof(int64_t));
-    const size_t at_bounds = place(rows + 1, sizeof(int32_t));
-    slab_ = Slab(bytes);
-    tokens_ = reinterpret_cast<int64_t*>(slab_.data() + at_tokens);
-    scored_ = reinterpret_cast<int64_t*>(slab_.data() + at_scored);
-    targets_ = reinterpret_cast<int64_t*>(slab_.data() + at_targets);
-    offsets_ = reinterpret_cast<int64_t*>(slab_.data() + at_offsets);
-    bounds_ = reinterpret_cast<int32_t*>(slab_.data() + at_bounds);
+    slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) + padded<int32_t>(rows + 1));
+    std::byte* next = slab_.data();
+    tokens_ = place<int64_t>(room.tokens, next);
+    scored_ = place<int64_t>(room.scored, next);
+    targets_ = place<int64_t>(room.scored, next);
+    offsets_ = place<int64_t>(rows, next);
+    bounds_ = place<int32_t>(rows + 1, next);
   }
 
   int64_t rows() const { return rows_; }
   int64_t token_count() const { return size_.tokens; }
   int64_t scored_count() const { return size_.scored; }
-  int64_t longest() const { return longest_; }
+  RowShape largest_row() const { return largest_row_; }  // of each, the most in any row
 
   // What was written, which may be less than the room asked for.
-  void set_written(RowShape size, int64_t longest) {
+  void set_written(RowShape size, RowShape largest_row) {
     size_ = size;
-    longest_ = longest;
+    largest_row_ = largest_row;
   }
 
   int64_t* tokens() const { return tokens_; }
@@ -154,9 +167,22 @@ class Batch {
   int32_t* cu_seqlens() const { return bounds_; }
 
  private:
+  template <class T>
+  static constexpr size_t padded(int64_t count) {
+    return (static_cast<size_t>(count) * sizeof(T) + cache_line - 1) / cache_line * cache_line + guard_bytes;
+  }
+
+  template <class T>
+  static T* place(int64_t count, std::byte*& next) {
+    auto* placed = reinterpret_cast<T*>(next);
+    next += padded<T>(count);
+    forbid(placed + count, next);
+    return placed;
+  }
+
   int64_t rows_;
   RowShape size_;
-  int64_t longest_ = 0;
+  RowShape largest_row_;
   Slab slab_;
   int64_t *tokens_, *scored_, *targets_, *offsets_;
   int32_t* bounds_;

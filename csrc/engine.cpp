@@ -2,13 +2,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "registry.hpp"
 #include "stream.hpp"
@@ -51,16 +55,41 @@ class SamplerSteps final : public StepSource {
   int64_t rows_;
 };
 
+// A stream of this process. Threads do not survive a fork: in a child the copy is left alone, for its locks may be held for ever.
+class ProcessStream {
+ public:
+  explicit ProcessStream(std::unique_ptr<Stream> stream) : stream_(std::move(stream)), process_(getpid()) {}
+  ProcessStream(const ProcessStream&) = delete;
+  ProcessStream& operator=(const ProcessStream&) = delete;
+  ~ProcessStream() {
+    if (!is_here()) stream_.release();
+  }
+
+  Stream& get() const {
+    if (!is_here()) throw std::runtime_error("the stream belongs to the process that made it; make a new one after a fork");
+    return *stream_;
+  }
+  void close() const {
+    if (is_here()) stream_->close();
+  }
+
+ private:
+  bool is_here() const { return getpid() == process_; }
+
+  std::unique_ptr<Stream> stream_;
+  pid_t process_;
+};
+
 std::shared_ptr<Batch> share(Batch&& batch) { return std::make_shared<Batch>(std::move(batch)); }
 
 // Waits with the GIL released, in slices, so that Ctrl-C gets through.
-std::shared_ptr<Batch> next_batch(Stream& stream) {
+std::shared_ptr<Batch> next_batch(const ProcessStream& stream) {
   std::optional<Batch> batch;
   for (;;) {
     Stream::State state;
     {
       const py::gil_scoped_release release;
-      state = stream.next(std::chrono::milliseconds(50), batch);
+      state = stream.get().next(std::chrono::milliseconds(50), batch);
     }
     if (state == Stream::State::ready) return share(std::move(*batch));
     if (state == Stream::State::ended) throw py::stop_iteration();
@@ -84,6 +113,29 @@ std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array
   return counter;
 }
 
+std::vector<uint32_t> words_of_row(uint64_t seed, uint64_t stream, uint32_t row, int64_t first, int64_t count) {
+  Words words({seed, stream, row});
+  for (int64_t i = 0; i < first; ++i) words.next();
+  std::vector<uint32_t> found(static_cast<size_t>(count));
+  words.fill(found.data(), count);
+  return found;
+}
+
+std::vector<uint32_t> integers_below(uint64_t seed, uint32_t bound, int64_t count) {
+  Words words({seed, 0, 0});
+  std::vector<uint32_t> found(static_cast<size_t>(count));
+  for (uint32_t& each : found) each = words.below(bound);
+  return found;
+}
+
+std::vector<int64_t> shuffle_indices(uint64_t seed, int64_t count, int64_t bound) {
+  Words words({seed, 0, 0});
+  std::vector<int64_t> found;
+  draw_shuffle_indices(count, bound, words, [&found](int64_t, int64_t index) { found.push_back(index); });
+  found.resize(static_cast<size_t>(count));
+  return found;
+}
+
 void use_vector_code(bool wanted) { avx2_enabled = wanted && avx2_supported(); }
 
 }  // namespace
@@ -99,7 +151,9 @@ PYBIND11_MODULE(_engine, module) {
       .def_property_readonly("offsets", &view<int64_t, &Batch::offsets, rows_in>, "[B] int64")
       .def_property_readonly("scored", &view<int64_t, &Batch::scored, scored_in>, "[P] int64, indices into tokens")
       .def_property_readonly("targets", &view<int64_t, &Batch::targets, scored_in>, "[P] int64")
-      .def_property_readonly("longest", &Batch::longest, "tokens of the longest row");
+      .def_property_readonly("longest", [](const Batch& batch) { return batch.largest_row().tokens; }, "tokens of the longest row")
+      .def_property_readonly("most_scored", [](const Batch& batch) { return batch.largest_row().scored; },
+                             "scored positions of the row that has most");
 
   py::class_<Sampler, std::shared_ptr<Sampler>>(module, "Sampler", "Rows of one task by (stream, row).")
       .def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t>(), py::arg("task"),
@@ -112,18 +166,26 @@ PYBIND11_MODULE(_engine, module) {
           },
           py::arg("rows"), py::arg("stream") = 0, py::arg("first_row") = 0, py::arg("threads") = 1);
 
-  py::class_<Stream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
+  py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
       .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop, size_t capacity,
                        int threads) {
              auto source = std::make_shared<SamplerSteps>(std::move(sampler), rows);
-             return std::make_unique<Stream>(std::move(source), start, stop.value_or(no_end), capacity, threads);
+             check_rows(rows, 0);
+             const uint64_t end = std::max(start, stop.value_or(no_end));
+             auto stream = std::make_unique<Stream>(std::move(source), start, end, std::max<size_t>(capacity, 1), threads);
+             return std::make_unique<ProcessStream>(std::move(stream));
            }),
            py::arg("sampler"), py::arg("rows"), py::arg("start") = 0, py::arg("stop") = py::none(), py::arg("capacity") = 8,
            py::arg("threads") = 1)
       .def("next", &next_batch, "the batch of the next step; StopIteration at the end")
-      .def("close", &Stream::close, py::call_guard<py::gil_scoped_release>());
+      .def("close", &ProcessStream::close, py::call_guard<py::gil_scoped_release>());
 
   module.def("philox", &philox_words, py::arg("counter"), py::arg("key"), "One Philox 4x32-10 block.");
+  module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
+             "Words first .. first + count - 1 of a row.");
+  module.def("below", &integers_below, py::arg("seed"), py::arg("bound"), py::arg("count"), "Uniform integers in 0..bound-1.");
+  module.def("shuffle_indices", &shuffle_indices, py::arg("seed"), py::arg("count"), py::arg("bound"),
+             "For i in 0..count-1, a uniform integer in 0..bound-i-1.");
   module.def("vector_code", [] { return use_avx2(); }, "Whether the AVX2 path is in use.");
   module.def("use_vector_code", &use_vector_code, py::arg("wanted"), "Turns the AVX2 path on (where there is one) or off.");
 }

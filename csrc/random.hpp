@@ -74,13 +74,15 @@ class Words {
   }
 
   LENGEN_RARE void fill_from_blocks(uint32_t* out, int64_t count) {
-    const int64_t ready = end_ - at_;
-    std::copy(at_, end_, out);
-    at_ = end_;
-    const int64_t blocks = (count - ready) / words_per_block;
-    philox_run(key_, block_, blocks, out + ready);
+    uint32_t* const end = out + count;
+    out = std::copy(at_, end_, out);
+    const int64_t blocks = (end - out) / (words_per_block * refill_blocks) * refill_blocks;
+    philox_run(key_, block_, blocks, out);
     block_ += static_cast<uint32_t>(blocks);
-    for (int64_t i = ready + blocks * words_per_block; i < count; ++i) out[i] = next();
+    out += blocks * words_per_block;
+    refill();
+    std::copy_n(at_, end - out, out);
+    at_ += end - out;
   }
 
   RowKey key_;
@@ -91,42 +93,57 @@ class Words {
 };
 
 inline constexpr int64_t most_indices = 8;
+inline constexpr uint64_t greatest_product = uint64_t{1} << 48;
 
-// Indices below bounds bound, bound-step, bound-2 step, ..., independent and exactly uniform, from one pair of words: multiplying by
-// one bound after the other leaves each index above the binary point (Brackett-Rozinsky and Lemire, "Batched ranged random
-// integer generation", 2024). The product of the bounds must fit in 64 bits.
+// The product of bound, bound-step, bound-2 step, ...
+inline uint64_t product_of_bounds(int64_t size, int64_t bound, int64_t step) {
+  uint64_t product = 1;
+  for (int64_t i = 0; i < size; ++i) product *= static_cast<uint64_t>(bound - i * step);
+  return product;
+}
+
+// Indices below bound, bound-step, bound-2 step, ... from one pair of words; returns the rest that decides about rejection.
+LENGEN_INLINE uint64_t split_pair(uint64_t pair, int64_t size, int64_t bound, int64_t step, uint32_t* indices) {
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < size; ++i) {
+    const auto scaled = static_cast<unsigned __int128>(pair) * static_cast<uint64_t>(bound - i * step);
+    indices[i] = static_cast<uint32_t>(scaled >> 64);
+    pair = static_cast<uint64_t>(scaled);
+  }
+  return pair;
+}
+
+// Goes on with a pair that may have to be rejected.
+LENGEN_RARE inline void reject_pairs(uint64_t rest, int64_t size, int64_t bound, int64_t step, Words& words, uint32_t* indices) {
+  const uint64_t product = product_of_bounds(size, bound, step), threshold = (0 - product) % product;
+  while (rest < threshold) rest = split_pair(words.next_pair(), size, bound, step, indices);
+}
+
+// Calls visit(first + i, index) with indices below bound, bound-step, bound-2 step, ..., independent and exactly uniform, all from one
+// pair of words: multiplying by one bound after the other leaves each index above the binary point (Brackett-Rozinsky and
+// Lemire, "Batched ranged random integer generation", 2024). The product of the bounds must be at most 2^48.
 template <class Visit>
 LENGEN_INLINE void draw_index_group(int64_t first, int64_t size, int64_t bound, int64_t step, Words& words, Visit&& visit) {
   uint32_t indices[most_indices];
-  uint64_t rest = 0, product = 0;
-  do {
-    rest = words.next_pair();
-    product = 1;
-    for (int64_t i = 0; i < size; ++i) {
-      const auto factor = static_cast<uint64_t>(bound - i * step);
-      const auto scaled = static_cast<unsigned __int128>(rest) * factor;
-      indices[i] = static_cast<uint32_t>(scaled >> 64);
-      rest = static_cast<uint64_t>(scaled);
-      product *= factor;
-    }
-  } while (rest < product && rest < (0 - product) % product);
+  const uint64_t rest = split_pair(words.next_pair(), size, bound, step, indices);
+  if (rest < greatest_product) [[unlikely]] reject_pairs(rest, size, bound, step, words, indices);
+#pragma GCC unroll 8
   for (int64_t i = 0; i < size; ++i) visit(first + i, indices[i]);
 }
 
-// Indices that one pair of words serves: the product of their bounds stays within 2^48, so that a redraw is rare.
+// Indices that one pair of words serves.
 inline int64_t index_group_size(int64_t bound) {
   if (bound <= 1 << 8) return std::min<int64_t>(6, bound);
   if (bound <= 1 << 12) return 4;
   return bound <= 1 << 16 ? 3 : 2;
 }
 
-// Calls visit(i, index) for i in 0..count-1, index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. A pair of
-// words always serves a whole group, of which the last may stay unused.
+// Calls visit(i, index) for i = 0, 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. Stops at the first
+// whole group that reaches `count`, so up to five further places below `bound` may be visited.
 template <class Visit>
 LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
-  if (count == 0) return;
-  int64_t i = 0;
-  for (int64_t size = index_group_size(bound); i + size <= count; size = index_group_size(bound - i)) {
+  for (int64_t i = 0; i < count;) {
+    const int64_t size = index_group_size(bound - i);
     switch (size) {
       case 6: draw_index_group(i, 6, bound - i, 1, words, visit); break;
       case 4: draw_index_group(i, 4, bound - i, 1, words, visit); break;
@@ -134,11 +151,8 @@ LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& wor
       case 2: draw_index_group(i, 2, bound - i, 1, words, visit); break;
       default: draw_index_group(i, size, bound - i, 1, words, visit);
     }
-    if ((i += size) == count) return;
+    i += size;
   }
-  draw_index_group(i, index_group_size(bound - i), bound - i, 1, words, [&](int64_t place, int64_t index) {
-    if (place < count) visit(place, index);
-  });
 }
 
 inline int64_t usual_words_for_indices(int64_t count, int64_t bound) { return 2 * (count / index_group_size(bound) + 1); }

@@ -18,8 +18,14 @@ inline bool is_hard(const std::string& distribution) {
   throw std::invalid_argument("unknown distribution '" + distribution + "'; it must be 'paper' or 'hard'");
 }
 
+inline void check_symbols(int64_t symbols) {
+  if (symbols >= 1 && symbols <= longest_length) return;
+  throw std::invalid_argument("symbols is " + std::to_string(symbols) + "; it must be in 1.." + std::to_string(longest_length));
+}
+
 inline std::unique_ptr<RowSampler> make_sampler(const std::string& task, const std::string& distribution, int64_t symbols) {
   const bool hard = is_hard(distribution);
+  check_symbols(symbols);
   if (task == "binary_majority") return std::make_unique<BinaryMajority>(hard);
   if (task == "majority") return std::make_unique<Majority>(hard);
   if (task == "binary_majority_interleave") return std::make_unique<BinaryMajorityInterleave>(hard);

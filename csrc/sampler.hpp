@@ -71,6 +71,8 @@ class RowSampler {
   virtual bool shape_varies() const { return false; }
   // The size of one row; tasks whose sizes vary work it out.
   virtual RowShape shape(int64_t n, Words&, Scratch&) const { return largest_shape(n); }
+  // How far the writing of a row may go past the end of `scored` and `targets`; less room needed, fewer rows are copied.
+  virtual int64_t scored_spill() const { return spill; }
   // Writes a row and returns its size.
   virtual RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const = 0;
 };
@@ -149,10 +151,10 @@ class Heads {
 
   Heads(const Request& request, Part part) : key_{request.seed, request.stream, 0}, part_(part) {}
 
-  void draw(int64_t first_row, int64_t rows, int64_t blocks) {
+  void draw(int64_t first_row, int64_t blocks) {
     blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
     key_.row = static_cast<uint32_t>(first_row);
-    philox_heads(key_, rows, static_cast<uint32_t>(part_), blocks_, words_);
+    philox_heads(key_, group, static_cast<uint32_t>(part_), blocks_, words_);
   }
 
   Words words(int64_t i) const {
@@ -172,7 +174,7 @@ void for_each_row(const Request& request, Part part, int64_t begin, int64_t end,
   Heads heads(request, part);
   for (int64_t row = begin; row < end; row += Heads::group) {
     const int64_t rows = std::min(Heads::group, end - row);
-    heads.draw(request.first_row + row, rows, blocks(row, row + rows));
+    heads.draw(request.first_row + row, blocks(row, row + rows));
     for (int64_t i = 0; i < rows; ++i) {
       Words words = heads.words(i);
       visit(row + i, words);
@@ -232,8 +234,8 @@ inline void check_room(const RowShape& room) {
 // Writes a row to the side and copies it: for rows whose spill might leave the share of this thread.
 inline RowShape write_aside(const RowSampler& sampler, int64_t n, Words& words, Scratch& scratch, const RowView& row) {
   const RowShape most = sampler.largest_shape(n);
-  const RowView aside{at_least(scratch.tokens, most.tokens + spill_tokens), at_least(scratch.scored, most.scored + spill_scored),
-                      at_least(scratch.targets, most.scored + spill_scored), row.start};
+  const RowView aside{at_least(scratch.tokens, most.tokens + spill), at_least(scratch.scored, most.scored + spill),
+                      at_least(scratch.targets, most.scored + spill), row.start};
   const RowShape size = sampler.write(n, words, scratch, aside);
   std::copy_n(aside.tokens, size.tokens, row.tokens);
   std::copy_n(aside.scored, size.scored, row.scored);
@@ -244,14 +246,14 @@ inline RowShape write_aside(const RowSampler& sampler, int64_t n, Words& words, 
 // What one thread wrote.
 struct Written {
   RowShape end;
-  int64_t longest = 0;
+  RowShape largest_row = {};
 };
 
 // Writes rows begin..end-1 between the totals `from` and `limit` of the batch.
 inline Written write_rows(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
                           int64_t end, RowShape from, RowShape limit, const Batch& batch) {
   Scratch& scratch = Scratch::of_this_thread();
-  const RowShape reach = sampler.largest_shape(request.lengths.last()) + RowShape{spill_tokens, spill_scored};
+  const RowShape largest = sampler.largest_shape(request.lengths.last()), reach = largest + RowShape{spill, sampler.scored_spill()};
   Written written{from};
   for_each_content(sampler, request, lengths, begin, end, [&](int64_t row, int64_t n, Words& words) {
     RowShape& at = written.end;
@@ -260,7 +262,7 @@ inline Written write_rows(const RowSampler& sampler, const Request& request, con
     const RowShape size = fits ? sampler.write(n, words, scratch, view) : write_aside(sampler, n, words, scratch, view);
     at = at + size;
     batch.cu_seqlens()[row + 1] = static_cast<int32_t>(at.tokens);
-    written.longest = std::max(written.longest, size.tokens);
+    written.largest_row = written.largest_row.most_of(size);
   });
   return written;
 }
@@ -307,9 +309,9 @@ inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
     written[i] = write_rows(sampler, request, lengths, begin, end, ends[i], ends[i + 1], batch);
     draw_offsets(request, begin, end, batch, ends[i].tokens);
   });
-  int64_t longest = 0;
-  for (const Written& each : written) longest = std::max(longest, each.longest);
-  batch.set_written(written.back().end, longest);
+  RowShape largest_row;
+  for (const Written& each : written) largest_row = largest_row.most_of(each.largest_row);
+  batch.set_written(written.back().end, largest_row);
   return batch;
 }
 

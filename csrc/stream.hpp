@@ -45,8 +45,9 @@ class Stream {
     batch = std::move(found.batch);
     found.batch.reset();
     ++delivered_;
+    const bool half_empty = 2 * (claimed_ - delivered_) <= slots_.size();
     lock.unlock();
-    emptied_.notify_one();
+    if (half_empty) emptied_.notify_all();  // not at every batch: waking a thread takes longer than drawing a short batch
     return State::ready;
   }
 

@@ -65,27 +65,45 @@ inline constexpr auto marked_places = [] {
   return table;
 }();
 
-// Functions that write a row run in whole steps: they may write up to spill_tokens (or spill_scored) values past the end.
+// Functions that write a row run in whole steps, without a remainder: they may write up to `spill` values past the end. count_up
+// writes no more than `short_spill` past it if that is how many it was asked for.
 
-inline constexpr int64_t spill_tokens = 64;
-inline constexpr int64_t spill_scored = 8;
+inline constexpr int64_t spill = 64;
+inline constexpr int64_t short_spill = 8;
+
+using Four = uint64_t __attribute__((vector_size(32)));
+
+// out[i] = bit (first + step * i) of `word`, for i in 0..31.
+LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, int64_t* out) {
+  const Four words = {word, word, word, word};
+  for (uint64_t i = 0; i < 32; i += 4) {
+    const Four places = {first + step * i, first + step * (i + 1), first + step * (i + 2), first + step * (i + 3)};
+    const Four values = (words >> places) & 1;
+    __builtin_memcpy(out + i, &values, sizeof values);
+  }
+}
 
 // out[i] = bit i of bits, as 0 or 1.
 LENGEN_INLINE void expand_bits_plain(const uint64_t* bits, int64_t count, int64_t* out) {
-  for (int64_t i = 0; i < count; i += 64) {
-    const uint64_t word = bits[i / 64];
-    for (int64_t j = 0; j < 64; ++j) out[i + j] = static_cast<int64_t>(word >> j & 1);
+  int64_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, out + i + half);
   }
+  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, out + i);
 }
 LENGEN_DISPATCH(expand_bits, (const uint64_t* bits, int64_t count, int64_t* out), (bits, count, out))
 
 // out[i] = bit count-1-i of `number`, most significant first; number[] holds 64 bits each, least significant first.
 LENGEN_INLINE void expand_number_plain(const uint64_t* number, int64_t count, int64_t* out) {
-  for (int64_t i = 0; i < count; i += 64) {
-    const int64_t bottom = count - i - 64, word = bottom >> 6, shift = bottom & 63;
-    uint64_t digits = word < 0 ? 0 : number[word] >> shift;
-    if (shift != 0) digits |= number[word + 1] << (64 - shift);
-    for (int64_t j = 0; j < 64; ++j) out[i + j] = static_cast<int64_t>(digits >> (63 - j) & 1);
+  constexpr uint64_t downwards = ~uint64_t{0};
+  const int64_t shift = count % 64;
+  int64_t i = 0;
+  for (int64_t word = count / 64 - 1; word >= 0; --word, i += 64) {
+    const uint64_t digits = shift == 0 ? number[word] : number[word] >> shift | number[word + 1] << (64 - shift);
+    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, out + i + half);
+  }
+  for (uint64_t digits = shift == 0 ? 0 : number[0] << (64 - shift); i < count; i += 32, digits <<= 32) {
+    put_half(digits, 63, downwards, out + i);
   }
 }
 LENGEN_DISPATCH(expand_number, (const uint64_t* number, int64_t count, int64_t* out), (number, count, out))
@@ -105,51 +123,55 @@ LENGEN_INLINE void widen_words_plain(const uint32_t* from, int64_t count, int64_
 }
 LENGEN_DISPATCH(widen_words, (const uint32_t* from, int64_t count, int64_t* out), (from, count, out))
 
-// scored[i] = first + i, targets[i] = tokens[i]. `tokens` is readable up to the next multiple of 8.
-LENGEN_INLINE void score_next_plain(int64_t first, const int64_t* tokens, int64_t count, int64_t* scored, int64_t* targets) {
-  for (int64_t i = 0; i < count; i += 8) {
-    for (int64_t j = 0; j < 8; ++j) scored[i + j] = first + i + j;
-    for (int64_t j = 0; j < 8; ++j) targets[i + j] = tokens[i + j];
-  }
-}
-LENGEN_DISPATCH(score_next, (int64_t first, const int64_t* tokens, int64_t count, int64_t* scored, int64_t* targets),
-                (first, tokens, count, scored, targets))
-
 // out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1 and zeros up to the next multiple of 8.
-LENGEN_INLINE void list_marked_plain(const uint8_t* seen, int64_t count, int64_t* out) {
+LENGEN_INLINE void list_marked_plain(const uint8_t* seen, int64_t count, uint32_t* out) {
   for (int64_t i = 0; i < count; i += 8) {
     uint64_t marks;
     __builtin_memcpy(&marks, seen + i, sizeof marks);
     const uint64_t mask = (marks * 0x0102040810204080u) >> 56;
     const MarkedPlaces& places = marked_places[mask];
-    for (int64_t j = 0; j < 8; ++j) out[j] = i + places.place[j];
+    for (int64_t j = 0; j < 8; ++j) out[j] = static_cast<uint32_t>(i) + places.place[j];
     out += places.count;
   }
 }
-LENGEN_DISPATCH(list_marked, (const uint8_t* seen, int64_t count, int64_t* out), (seen, count, out))
+LENGEN_DISPATCH(list_marked, (const uint8_t* seen, int64_t count, uint32_t* out), (seen, count, out))
 
-// out[i] = i, in 32 bits.
+// out[i] = i, in 32 bits, up to the next multiple of 32.
 LENGEN_INLINE void identity_order_plain(int64_t count, uint32_t* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<uint32_t>(i);
+  for (int64_t i = 0; i < count; i += 32) {
+    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<uint32_t>(i + j);
+  }
 }
 LENGEN_DISPATCH(identity_order, (int64_t count, uint32_t* out), (count, out))
 
-// letters[i] = draws[i] * bound / 2^16; rejected becomes true if a draw would make the letters uneven.
-LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
-  const uint16_t threshold = static_cast<uint16_t>(65536u % bound);
-  uint16_t any = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t product = static_cast<uint32_t>(draws[i]) * bound;
-    letters[i] = static_cast<uint8_t>(product >> 16);
-    any |= static_cast<uint16_t>(product) < threshold;
+// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8; rejected becomes true if a draw would make them uneven.
+LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint32_t bound, uint8_t* letters, bool& rejected) {
+  using Draws = uint16_t __attribute__((vector_size(16)));
+  using Products = uint32_t __attribute__((vector_size(32)));
+  using Letters = uint8_t __attribute__((vector_size(8)));
+  using Flags = int32_t __attribute__((vector_size(32)));
+  const uint32_t threshold = 65536u % bound;
+  Flags uneven{};
+  for (int64_t i = 0; i < count; i += 8) {
+    Draws eight;
+    __builtin_memcpy(&eight, draws + i, sizeof eight);
+    const Products products = __builtin_convertvector(eight, Products) * bound;
+    const Letters scaled = __builtin_convertvector(products >> 16, Letters);
+    __builtin_memcpy(letters + i, &scaled, sizeof scaled);
+    uneven |= (products & 0xFFFFu) < threshold;
   }
-  rejected = any != 0;
+  rejected = false;
+  for (int lane = 0; lane < 8; ++lane) rejected |= uneven[lane] != 0;
 }
-LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected),
+LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint32_t bound, uint8_t* letters, bool& rejected),
                 (draws, count, bound, letters, rejected))
 
 // out[i] = first + i.
 LENGEN_INLINE void count_up_plain(int64_t first, int64_t count, int64_t* out) {
+  if (count <= short_spill) {
+    for (int64_t j = 0; j < short_spill; ++j) out[j] = first + j;
+    return;
+  }
   for (int64_t i = 0; i < count; i += 32) {
     for (int64_t j = 0; j < 32; ++j) out[i + j] = first + i + j;
   }
@@ -177,11 +199,10 @@ LENGEN_INLINE int32_t count_byte(const uint8_t* from, int64_t steps, uint8_t let
   return total;
 }
 
-// counts[letter] = how often each of 0..letters-1 occurs.
+// counts[letter] += how often each of 0..letters-1 occurs.
 LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64_t letters, int32_t* counts) {
-  for (int64_t letter = 0; letter < letters; ++letter) counts[letter] = 0;
   int64_t done = 0;
-  for (; count - done >= 256;) {
+  while (count - done >= 256) {
     const int64_t steps = (count - done) / 32 < 255 ? (count - done) / 32 : 255;
     for (int64_t letter = 0; letter < letters; ++letter) counts[letter] += count_byte(from + done, steps, static_cast<uint8_t>(letter));
     done += 32 * steps;
@@ -189,6 +210,21 @@ LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64
   for (; done < count; ++done) ++counts[from[done]];
 }
 LENGEN_DISPATCH(count_letters, (const uint8_t* from, int64_t count, int64_t letters, int32_t* counts), (from, count, letters, counts))
+
+// The greatest of 32 counts, how many there are of it, and the sum of their places.
+struct Greatest {
+  int32_t count;
+  int32_t times;
+  int32_t places;
+};
+
+LENGEN_INLINE void find_greatest_plain(const int32_t* counts, Greatest& greatest) {
+  greatest = {};
+  for (int32_t i = 0; i < 32; ++i) greatest.count = counts[i] > greatest.count ? counts[i] : greatest.count;
+  for (int32_t i = 0; i < 32; ++i) greatest.times += counts[i] == greatest.count;
+  for (int32_t i = 0; i < 32; ++i) greatest.places += counts[i] == greatest.count ? i : 0;
+}
+LENGEN_DISPATCH(find_greatest, (const int32_t* counts, Greatest& greatest), (counts, greatest))
 
 // kept = kept & fresh, or kept | fresh: one step of a Bernoulli bit built from fair bits.
 LENGEN_INLINE void merge_bits_plain(bool either, const uint64_t* fresh, int64_t count, uint64_t* kept) {

@@ -259,8 +259,8 @@ def _new_plan(options: argparse.Namespace) -> Plan:
         train=_given(options, TRAIN_OPTIONS) | ({"length": options.train_length} if options.train_length else {}),
     )
     check_settings(model, task, train)
-    for _, high in ranges:
-        check_context(model, task, high)
+    for low, high in ranges:
+        check_context(model, task, task.check_lengths(low, high)[-1])
     if options.count is not None:
         _check_count(options.count)
     evaluation = {"lengths": [list(pair) for pair in ranges], "count": options.count}

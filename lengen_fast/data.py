@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 import torch
 
@@ -67,7 +68,7 @@ class Batch:
     def from_engine(cls, batch: _engine.Batch) -> Batch:
         """Wraps a batch of the engine; the tensors share its memory and keep it alive."""
         arrays = (batch.tokens, batch.cu_seqlens, batch.offsets, batch.scored, batch.targets)
-        return cls(*map(torch.from_numpy, arrays), longest=batch.longest)
+        return cls(*map(torch.from_numpy, arrays), longest=batch.longest, most_scored=batch.most_scored)
 
     @property
     def rows(self) -> int:
@@ -91,7 +92,7 @@ class Batch:
     @cached_property
     def selection(self) -> RowSelection:
         """The scored rows, for the model's last block."""
-        return RowSelection.from_rows(self.scored, self.packing, self.most_scored)
+        return RowSelection.from_known_rows(self.scored, self.packing, self.most_scored)
 
     def row(self, index: int) -> torch.Tensor:
         """The tokens of one string, a view; ``index`` in 0..B-1."""
@@ -126,6 +127,9 @@ class Stream:
         stop: the step to end before; None: no end.
         capacity: batches that may wait ready.
         threads: background threads; each prepares whole batches.
+
+    Raises:
+        ValueError, TypeError: as :meth:`Task.sample`, at once; a batch too large to be packed, when it is asked for.
     """
 
     def __init__(
@@ -153,6 +157,7 @@ class Stream:
             check_integer(name, value, low, high)
         sampler = task.sampler(length, seed=seed, distribution=distribution, context=context)
         self._stream = _engine.Stream(sampler, rows, start=start, stop=stop, capacity=capacity, threads=threads)
+        self._finalizer = finalize(self, self._stream.close)  # also runs when the interpreter exits
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -162,7 +167,7 @@ class Stream:
 
     def close(self) -> None:
         """Stops the background threads; the stream then ends. Safe to call twice."""
-        self._stream.close()
+        self._finalizer()
 
     def __enter__(self) -> Stream:
         return self

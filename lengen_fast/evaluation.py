@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from lengen_fast.data import Batch, evaluation_stream
+from lengen_fast.data import Batch, check_integer, evaluation_stream
 from lengen_fast.model import Transformer
 from lengen_fast.tasks import Task
 
@@ -115,7 +115,7 @@ def wilson_interval(correct: int, count: int, z: float = 1.959963984540054) -> t
     share, square = correct / count, z * z / count
     centre = (share + square / 2) / (1 + square)
     margin = z * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
-    return max(0.0, centre - margin), min(1.0, centre + margin)
+    return (centre - margin if correct else 0.0), (centre + margin if correct < count else 1.0)
 
 
 def evaluate(
@@ -154,7 +154,7 @@ def evaluate(
             that is not the task's, or a length that does not fit into the model's position table.
     """
     ranges = [_as_range(length) for length in lengths]
-    _check(model, task, ranges, count, offsets)
+    _check(model, task, ranges, count, offsets, token_budget)
     lines = []
     for index, (low, high) in enumerate(ranges):
         rows = count or max(1, min(PAPER_COUNT, token_budget // task.tokens_at(high)))
@@ -172,7 +172,7 @@ def evaluate(
     return AccuracyTable(task.name, tuple(lines))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what the batch caches here may serve a training step later
 def correct_positions(model: Transformer, batch: Batch) -> Tensor:
     """[P] bool on the CPU: whether the model's most likely token is the target at each scored position."""
     batch = batch.to(next(model.parameters()).device)
@@ -218,15 +218,27 @@ class _Tally:
 
 
 def _as_range(length: int | tuple[int, int]) -> tuple[int, int]:
-    low, high = (length, length) if isinstance(length, int) else length
+    pair = tuple(length) if isinstance(length, (tuple, list)) else (length, length)
+    if len(pair) != 2:
+        raise ValueError(f"lengths has {length!r}: give whole numbers n or pairs (low, high)")
+    low, high = (check_integer("length", value, -(2**63), 2**63) for value in pair)
     return low, high
 
 
-def _check(model: Transformer, task: Task, ranges: list[tuple[int, int]], count: int | None, offsets: str) -> None:
+def _check(
+    model: Transformer,
+    task: Task,
+    ranges: list[tuple[int, int]],
+    count: int | None,
+    offsets: str,
+    token_budget: int,
+) -> None:
     if not ranges:
         raise ValueError("lengths is empty: give at least one length or range, such as [(1, 50), 512]")
     if count is not None and count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    if token_budget < 1:
+        raise ValueError(f"token_budget must be at least 1, got {token_budget}")
     if offsets not in OFFSETS:
         raise ValueError(f"unknown offsets {offsets!r}: choose one of {', '.join(OFFSETS)}")
     if model.config.vocab_size != task.vocab_size:
@@ -235,8 +247,7 @@ def _check(model: Transformer, task: Task, ranges: list[tuple[int, int]], count:
             f"use the task it was trained on, with the same alphabet"
         )
     for low, high in ranges:
-        task.check_lengths(low, high)
-        check_context(model.config, task, high)
+        check_context(model.config, task, task.check_lengths(low, high)[-1])
 
 
 def check_context(config, task: Task, length: int) -> None:

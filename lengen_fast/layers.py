@@ -44,9 +44,11 @@ class CausalSelfAttention(nn.Module):
             q, k, v = self._split(self.qkv(hidden)).unbind(1)
         else:
             width = self.out.in_features
-            weight, bias = self.qkv.weight, self.qkv.bias
-            q = self._split(F.linear(rows.take(hidden), weight[:width], bias[:width])).squeeze(1)
-            k, v = self._split(F.linear(hidden, weight[width:], bias[width:])).unbind(1)
+            (q_weight, kv_weight), (q_bias, kv_bias) = (
+                parameter.split((width, 2 * width)) for parameter in (self.qkv.weight, self.qkv.bias)
+            )
+            q = self._split(F.linear(rows.take(hidden), q_weight, q_bias)).squeeze(1)
+            k, v = self._split(F.linear(hidden, kv_weight, kv_bias)).unbind(1)
         mixed = attention(q, k, v, cu_seqlens=packing, query_rows=rows)
         return self.out(mixed.flatten(1))
 

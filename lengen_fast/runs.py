@@ -11,6 +11,7 @@ Every file is written under another name, flushed to disk and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -164,11 +165,13 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
         try:
-            return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
+        if not all(isinstance(line, dict) and "step" in line for line in lines):
+            raise RunError(f"{path} is damaged: every line must be an object with a step")
+        return lines
 
     def rewind_metrics(self, step: int) -> list[dict]:
         """Drop the lines after ``step``, which a resumed run will write again; return those kept."""
@@ -177,21 +180,24 @@ class RunDirectory:
         return kept
 
     def _save_tensors(self, name: str, tensors: dict[str, Tensor], state: dict) -> None:
-        header = {"digest": self.config["digest"], "state": json.dumps(state)}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_atomically(self.path / name, safetensors.torch.save(tensors, header))
+        header = {"digest": self.config["digest"], "state": state, "checksum": _checksum(tensors, state)}
+        # one entry: safetensors writes several in no fixed order, and equal runs should give equal files
+        write_atomically(self.path / name, safetensors.torch.save(tensors, {"run": json.dumps(header)}))
 
     def _load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
         path = self.path / name
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
+                header = json.loads((file.metadata() or {})["run"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            state = json.loads(header["state"])
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            digest, state, checksum = (header[key] for key in ("digest", "state", "checksum"))
+        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise RunError(f"{path} is damaged and cannot be read: {error}") from error
-        if header.get("digest") != self.config["digest"]:
+        if digest != self.config["digest"]:
             raise RunError(f"{path} belongs to another run than the config.json beside it")
+        if checksum != _checksum(tensors, state):
+            raise RunError(f"{path} is damaged: its content does not match its checksum")
         return tensors, state
 
 
@@ -209,8 +215,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -263,5 +271,16 @@ def _digest(config: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _checksum(tensors: dict[str, Tensor], state: dict) -> str:
+    """SHA-256 of every name, value and the state: safetensors itself notices only a damaged header."""
+    sha = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
 def _write_error(path: Path, error: OSError) -> RunError:
-    return RunError(f"could not write {path}: {error.strerror}; make room or mend it, then continue with --resume")
+    return RunError(
+        f"could not write {path}: {error.strerror or error}; make room or mend it, then continue with --resume"
+    )

@@ -230,7 +230,9 @@ class _Trainer:
         self.task, self.config, self.directory, self.device = task, train_config, directory, device
         self.observer = observer
         self.model = Transformer(config, seed=train_config.seed).to(device)
+        self.parameters = list(self.model.parameters())
         self.optimizer = _adamw(self.model, train_config)
+        self.found_inf = torch.zeros((), device=device)
         self.step = self.tokens = 0
         self.seconds = 0.0
         self.in_range: Accuracy | None = None
@@ -273,14 +275,21 @@ class _Trainer:
             group["lr"] = config.rate_at(self.step)
         loss = training_loss(self.model, batch, config.regularize)
         loss.backward()
-        if config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self._clip()
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.losses[self.step % config.log_every] = loss.detach()
         self.step += 1
         self.tokens += len(batch.tokens)
         self.observer(self.step, self.tokens, None)
+
+    def _clip(self) -> None:
+        """Have the fused optimizer divide the gradients by max(1, norm / clip_norm) while it reads them."""
+        if self.config.clip_norm is not None:
+            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+            self.optimizer.grad_scale = (norm / self.config.clip_norm).clamp_(min=1.0)
+            self.optimizer.found_inf = self.found_inf
 
     def _log(self) -> None:
         self._check_finite()
@@ -396,8 +405,7 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
             f"set vocab_size to task.vocab_size"
         )
     low, high = train_config.length or (task.min_length, 50)
-    task.check_lengths(low, high)
-    check_context(config, task, high)
+    check_context(config, task, task.check_lengths(low, high)[-1])
 
 
 def _directory(config, task, train_config, out, resume) -> RunDirectory | None:

@@ -1,5 +1,6 @@
 """``lengen_fast.ops.attention`` against its definition, on packed and batched rows, and its memory."""
 
+import contextlib
 import importlib
 import math
 
@@ -19,6 +20,16 @@ lengths_of_sequences = st.one_of(
 seeds = st.integers(0, 2**32 - 1)
 MODULE = importlib.import_module("lengen_fast.ops.attention")  # the package shows the function under this name
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@contextlib.contextmanager
+def padded_in(buckets, mask_budget=1 << 24):
+    """Attention that pads in that many groups of similar length, and whose masks are no larger than that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MODULE, "BUCKETS", buckets)
+        patch.setattr(MODULE, "BUCKETED_WORK", 0)
+        patch.setattr(MODULE, "MASK_BUDGET", mask_budget)
+        yield
 
 
 def bounds_of(lengths, device=None):
@@ -69,18 +80,21 @@ def assert_agrees(operands, compute, define):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @settings(max_examples=30)
-@given(lengths_of_sequences, st.sampled_from([(1, 1), (2, 8), (3, 16)]), seeds)
-@example([0, 0], (2, 8), 0)
-@example([1], (2, 8), 0)
-@example([1, 0, 130], (1, 16), 0)
-def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_and_width, seed):
+@given(lengths_of_sequences, st.sampled_from([(1, 1), (2, 8), (3, 16)]), st.integers(1, 4), seeds)
+@example([0, 0], (2, 8), 1, 0)
+@example([0, 0], (2, 8), 2, 0)
+@example([1], (2, 8), 1, 0)
+@example([1, 0, 130], (1, 16), 1, 0)
+@example([1, 0, 130], (1, 16), 3, 0)
+def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_and_width, buckets, seed):
     operands = draw(3, sum(lengths), *heads_and_width, seed=seed, dtype=dtype, device=device).unbind()
     bounds = bounds_of(lengths, device)
-    assert_agrees(
-        operands,
-        lambda q, k, v: attention(q, k, v, cu_seqlens=bounds),
-        lambda q, k, v: reference.attention(q, k, v, cu_seqlens=bounds),
-    )
+    with padded_in(buckets):
+        assert_agrees(
+            operands,
+            lambda q, k, v: attention(q, k, v, cu_seqlens=bounds),
+            lambda q, k, v: reference.attention(q, k, v, cu_seqlens=bounds),
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -89,10 +103,11 @@ def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_an
 def test_chosen_rows_follow_the_definition_however_small_the_mask(dtype, device, data, seed):
     lengths = data.draw(lengths_of_sequences)
     rows = data.draw(st.sets(st.integers(0, sum(lengths) - 1)) if sum(lengths) else st.just(set()))
-    budget = data.draw(st.sampled_from([1, 7, 64, 1 << 24]))
-    assert_chosen_rows_agree(lengths, sorted(rows), budget, seed, dtype, device)
+    with padded_in(data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 7, 64, 1 << 24]))):
+        assert_chosen_rows_agree(lengths, sorted(rows), seed, dtype, device)
 
 
+@pytest.mark.parametrize("buckets", [1, 2])
 @pytest.mark.parametrize("budget", [1, 20, 1 << 24])
 @pytest.mark.parametrize(
     ("lengths", "rows"),
@@ -108,11 +123,12 @@ def test_chosen_rows_follow_the_definition_however_small_the_mask(dtype, device,
     ],
     ids=["all", "last of each", "last of all", "first of all", "alike", "unlike", "none", "one sequence"],
 )
-def test_usual_choices_of_rows(lengths, rows, budget, device):
-    assert_chosen_rows_agree(lengths, list(rows), budget, 0, torch.float32, device)
+def test_usual_choices_of_rows(lengths, rows, budget, buckets, device):
+    with padded_in(buckets, budget):
+        assert_chosen_rows_agree(lengths, list(rows), 0, torch.float32, device)
 
 
-def assert_chosen_rows_agree(lengths, rows, budget, seed, dtype, device):
+def assert_chosen_rows_agree(lengths, rows, seed, dtype, device):
     q, k, v = draw(3, sum(lengths), 2, 8, seed=seed, dtype=dtype, device=device).unbind()
     bounds, rows = bounds_of(lengths, device), torch.tensor(rows, dtype=torch.int64, device=device)
 
@@ -120,9 +136,7 @@ def assert_chosen_rows_agree(lengths, rows, budget, seed, dtype, device):
         whole_q = q.new_zeros(k.shape).index_copy(0, rows.cpu(), q)
         return reference.attention(whole_q, k, v, cu_seqlens=bounds, query_rows=rows)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "MASK_BUDGET", budget)
-        assert_agrees((q[rows], k, v), lambda q, k, v: attention(q, k, v, cu_seqlens=bounds, query_rows=rows), define)
+    assert_agrees((q[rows], k, v), lambda q, k, v: attention(q, k, v, cu_seqlens=bounds, query_rows=rows), define)
 
 
 @settings(max_examples=20)
@@ -201,21 +215,25 @@ def test_prepared_packing_and_selection_change_nothing():
     assert torch.equal(prepared, attention(q[rows], k, v, cu_seqlens=bounds, query_rows=rows))
 
 
-@pytest.mark.parametrize("lengths", [[3], [2, 2], [1, 3, 0]], ids=str)
-def test_gradients_by_finite_differences(lengths, device):
+@pytest.mark.parametrize(
+    ("lengths", "buckets"), [([3], 1), ([2, 2], 1), ([1, 3, 0], 1), ([1, 3, 0], 2), ([2, 0, 2, 1], 4)], ids=str
+)
+def test_gradients_by_finite_differences(lengths, buckets, device):
     operands = draw(3, sum(lengths), 2, 2, device=device).requires_grad_().unbind()
     bounds = bounds_of(lengths, device)
-    assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, cu_seqlens=bounds), operands)
+    with padded_in(buckets):
+        assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, cu_seqlens=bounds), operands)
 
 
+@pytest.mark.parametrize("buckets", [1, 2])
 @pytest.mark.parametrize("rows", [[0], [1, 3], [0, 1, 2, 3, 4]], ids=str)
-def test_gradients_of_chosen_rows_by_finite_differences(rows, device, monkeypatch):
-    monkeypatch.setattr(MODULE, "MASK_BUDGET", 3)
+def test_gradients_of_chosen_rows_by_finite_differences(rows, buckets, device):
     q, k, v = draw(3, 5, 1, 2, device=device).requires_grad_().unbind()
     bounds, rows = bounds_of([2, 3], device), torch.tensor(rows, device=device)
-    assert torch.autograd.gradcheck(
-        lambda q, k, v: attention(q[rows], k, v, cu_seqlens=bounds, query_rows=rows), (q, k, v)
-    )
+    with padded_in(buckets, mask_budget=3):
+        assert torch.autograd.gradcheck(
+            lambda q, k, v: attention(q[rows], k, v, cu_seqlens=bounds, query_rows=rows), (q, k, v)
+        )
 
 
 def test_nothing_to_compute_stays_in_the_graph():

@@ -20,14 +20,23 @@ struct Alphabet {
 inline RowShape question_shape(int64_t n, int64_t answer) { return {n + answer + 3, answer + 1}; }
 
 inline int64_t* question_of(const RowView& row) { return row.tokens + 1; }
-inline int64_t* answer_of(const RowView& row, int64_t n) { return row.tokens + n + 2; }
 
-// Writes the special tokens around x and y, which the caller has written, and scores `y EOS`; returns the size of the row.
-inline RowShape frame_question(const Alphabet& alphabet, int64_t n, int64_t answer, const RowView& row) {
+// Writes `y EOS` behind `first` tokens of the row, and scores it; put(out) writes the `answer` tokens of y.
+template <class Put>
+void put_answer(int64_t first, int64_t answer, int64_t eos, const RowView& row, Put&& put) {
+  for (int64_t* out : {row.tokens + first, row.targets}) {
+    put(out);
+    out[answer] = eos;
+  }
+  row.score(first - 1, answer + 1);
+}
+
+// Completes `BOS x SEP y EOS`, of which the caller has written x; returns the size of the row.
+template <class Put>
+RowShape frame_question(const Alphabet& alphabet, int64_t n, int64_t answer, const RowView& row, Put&& put) {
   row.tokens[0] = alphabet.bos();
   row.tokens[n + 1] = alphabet.sep();
-  row.tokens[n + answer + 2] = alphabet.eos();
-  row.score(n + 1, answer + 1);
+  put_answer(n + 2, answer, alphabet.eos(), row, put);
   return question_shape(n, answer);
 }
 

@@ -35,9 +35,8 @@ class Addition final : public RowSampler {
     row.tokens[sum.a_digits + 1] = plus;
     expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
     row.tokens[n] = equals;
-    expand_number(sum.answer, sum.answer_digits, row.tokens + n + 1);
-    row.tokens[n + sum.answer_digits + 1] = alphabet_.eos();
-    row.score(n, sum.answer_digits + 1);
+    put_answer(n + 1, sum.answer_digits, alphabet_.eos(), row,
+               [&](int64_t* y) { expand_number(sum.answer, sum.answer_digits, y); });
     return shape_of(n, sum.answer_digits);
   }
 

@@ -39,8 +39,7 @@ class UniqueCopy final : public RowSampler {
     uint32_t* x = at_least(scratch.draws, n + 31);
     draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
     widen_words(x, n, question_of(row));
-    widen_words(x, n, answer_of(row, n));
-    return frame_question(alphabet_, n, n, row);
+    return frame_question(alphabet_, n, n, row, [&](int64_t* y) { widen_words(x, n, y); });
   }
 
  private:
@@ -65,8 +64,7 @@ class RepeatCopy final : public RowSampler {
       draw_fair_bits(n, words, x);
     }
     expand_bits(x, n, question_of(row));
-    expand_bits(x, n, answer_of(row, n));
-    return frame_question({2}, n, n, row);
+    return frame_question({2}, n, n, row, [&](int64_t* y) { expand_bits(x, n, y); });
   }
 
  private:
@@ -98,12 +96,16 @@ class OffsetCopy final : public RowSampler {
     std::fill_n(x, k_ - 1, static_cast<uint32_t>(symbols_));
     draw_unique(n - (k_ - 1), symbols_, hard_, words, scratch, x + k_ - 1);
     widen_words(x, n, question_of(row));
-    for (int64_t i = 0; i < answer_length(n); ++i) answer_of(row, n)[i] = x[k_ - 1 + i * k_];
-    return frame_question({symbols_ + 1}, n, answer_length(n), row);
+    const int64_t answer = answer_length(n);
+    return frame_question({symbols_ + 1}, n, answer, row, [&](int64_t* y) { put_every_kth(x + k_ - 1, answer, y); });
   }
 
  private:
   int64_t answer_length(int64_t n) const { return (n + 1) / k_ - 1; }
+
+  void put_every_kth(const uint32_t* x, int64_t count, int64_t* out) const {
+    for (int64_t i = 0; i < count; ++i) out[i] = x[i * k_];
+  }
 
   int64_t k_, symbols_;
   bool hard_;

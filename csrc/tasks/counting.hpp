@@ -15,9 +15,9 @@ namespace lengen {
 // paper: uniform over 0..n without n/2. hard: a lead of one (n odd) or two (n even), for either bit.
 inline int64_t draw_zeros(int64_t n, bool hard, Words& words) {
   if (hard) return words.below(2) == 0 ? (n - 1) / 2 : n / 2 + 1;
-  if (n % 2 == 1) return words.below(static_cast<uint32_t>(n + 1));
-  const int64_t zeros = words.below(static_cast<uint32_t>(n));
-  return zeros + (zeros >= n / 2);
+  const int64_t even = 1 - n % 2;
+  const int64_t zeros = words.below(static_cast<uint32_t>(n + 1 - even));
+  return zeros + (even & (zeros >= n / 2));
 }
 
 // x over {0, 1}; y is the more frequent bit.
@@ -26,6 +26,7 @@ class BinaryMajority final : public RowSampler {
   explicit BinaryMajority(bool hard) : hard_(hard) {}
 
   int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
+  int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
@@ -33,8 +34,7 @@ class BinaryMajority final : public RowSampler {
     const int64_t ones = n - draw_zeros(n, hard_, words);
     draw_exact_ones(n, ones, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
-    *answer_of(row, n) = 2 * ones > n;
-    return frame_question({2}, n, 1, row);
+    return frame_question({2}, n, 1, row, [&](int64_t* y) { *y = 2 * ones > n; });
   }
 
  private:
@@ -49,6 +49,7 @@ class BinaryMajorityInterleave final : public RowSampler {
   int64_t shortest() const override { return strings; }
   int64_t stride() const override { return strings; }
   int64_t usual_words(int64_t n) const override { return strings * usual_words_for_ones(n / strings); }
+  int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, strings); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
@@ -65,8 +66,7 @@ class BinaryMajorityInterleave final : public RowSampler {
     uint64_t* woven = at_least(scratch.woven, words_of_bits(n) + 1);
     interleave_three(parts, each, woven);
     expand_bits(woven, n, question_of(row));
-    std::copy_n(answer, strings, answer_of(row, n));
-    return frame_question({2}, n, strings, row);
+    return frame_question({2}, n, strings, row, [&](int64_t* y) { std::copy_n(answer, strings, y); });
   }
 
  private:
@@ -81,14 +81,14 @@ class Parity final : public RowSampler {
 
   int64_t shortest() const override { return 0; }
   int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n); }
+  int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n) + 1);
     const int64_t ones = hard_ ? draw_few(n, words, bits) : draw_any(n, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
-    *answer_of(row, n) = ones % 2 == 0 ? even : odd;
-    return frame_question({4}, n, 1, row);
+    return frame_question({4}, n, 1, row, [&](int64_t* y) { *y = ones % 2 == 0 ? even : odd; });
   }
 
  private:
@@ -122,15 +122,15 @@ class Majority final : public RowSampler {
  public:
   explicit Majority(bool hard) : hard_(hard) {}
 
-  int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : n / 2 + 2; }
+  int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : words_for_letters(n); }
+  int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
     uint8_t* x = at_least(scratch.letters, n + 31);
     const int64_t winner = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
     widen_bytes(x, n, question_of(row));
-    *answer_of(row, n) = winner;
-    return frame_question({letters}, n, 1, row);
+    return frame_question({letters}, n, 1, row, [&](int64_t* y) { *y = winner; });
   }
 
  private:
@@ -147,10 +147,13 @@ class Majority final : public RowSampler {
     return winner;
   }
 
+  // Eight letters to a block of words.
+  static int64_t words_for_letters(int64_t n) { return (n + 7) / 8 * words_per_block; }
+
   // Sixteen random bits a letter; the few that would make letters uneven are drawn again, from left to right.
   static void draw_letters(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
-    uint32_t* draws = at_least(scratch.draws, (n + 1) / 2);
-    words.fill(draws, (n + 1) / 2);
+    uint32_t* draws = at_least(scratch.draws, words_for_letters(n));
+    for (int64_t i = 0; i < words_for_letters(n); i += words_per_block) words.fill(draws + i, words_per_block);
     const auto* halves = reinterpret_cast<const uint16_t*>(draws);
     bool rejected = false;
     scale_draws(halves, n, letters, x, rejected);
@@ -161,21 +164,16 @@ class Majority final : public RowSampler {
   }
 
   static int64_t clear_winner(const uint8_t* x, int64_t n) {
-    std::array<int32_t, letters> counts;
+    std::array<int32_t, 32> counts{};
     count_letters(x, n, letters, counts.data());
-    int64_t winner = 0;
-    bool tied = false;
-    for (int64_t letter = 1; letter < letters; ++letter) {
-      const int32_t count = counts[static_cast<size_t>(letter)], most = counts[static_cast<size_t>(winner)];
-      tied = count > most ? false : tied | (count == most);
-      winner = count > most ? letter : winner;
-    }
-    return tied ? none : winner;
+    Greatest greatest;
+    find_greatest(counts.data(), greatest);
+    return greatest.times == 1 ? greatest.places : none;
   }
 
   // The winner occurs `share` + 1 times, as many rivals as possible `share` times, one rival what is left.
   static int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
-    std::array<uint32_t, letters> order;
+    std::array<uint32_t, letters + most_indices> order;
     draw_distinct(letters, letters, words, scratch, order.data());
     const int64_t share = (n - 1 + letters - 1) / letters;
     std::fill_n(x, share + 1, static_cast<uint8_t>(order[0]));

@@ -18,23 +18,39 @@ void shuffle_front(T* order, int64_t steps, int64_t count, Words& words) {
 
 // The identity order of `symbols` symbols, kept in the scratch memory.
 inline uint32_t* identity_of(int64_t symbols, Scratch& scratch) {
-  uint32_t* order = at_least(scratch.order, symbols);
+  uint32_t* order = at_least(scratch.order, symbols + 31);
   if (scratch.identity < symbols) identity_order(symbols, order);
   scratch.identity = std::max(scratch.identity, symbols);
   return order;
 }
 
-// drawn[n]: distinct values of 0..symbols-1 in random order, all arrangements equally likely. `drawn` is not scratch.order.
+// order[i] and order[i + index] change places; the value that comes to i goes to drawn.
+struct DrawInto {
+  uint32_t* order;
+  uint32_t* drawn;
+
+  void operator()(int64_t i, int64_t index) const {
+    drawn[i] = order[i + index];
+    order[i + index] = order[i];
+  }
+};
+
+// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely. A few values more may be written.
 inline void draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
   uint32_t* order = identity_of(symbols, scratch);
-  uint32_t* moved = at_least(scratch.moved, n);
+  const DrawInto draw{order, drawn};
+  if (symbols <= 8 * n) {
+    draw_shuffle_indices(n, symbols, words, draw);
+    identity_order(symbols, order);
+    return;
+  }
+  uint32_t* moved = at_least(scratch.moved, n + most_indices);
+  int64_t count = 0;
   draw_shuffle_indices(n, symbols, words, [&](int64_t i, int64_t index) {
-    const int64_t j = i + index;
-    drawn[i] = order[j];
-    order[j] = order[i];
-    moved[i] = static_cast<uint32_t>(j);
+    draw(i, index);
+    moved[count++] = static_cast<uint32_t>(i + index);
   });
-  for (int64_t i = 0; i < n; ++i) order[moved[i]] = moved[i];
+  for (int64_t i = 0; i < count; ++i) order[moved[i]] = moved[i];
 }
 
 }  // namespace lengen

@@ -27,8 +27,8 @@ class Sort final : public RowSampler {
       draw_distinct(n, alphabet_.symbols, words, scratch, x);
     }
     widen_words(x, n, question_of(row));
-    write_sorted(x, n, scratch, answer_of(row, n));
-    return frame_question(alphabet_, n, n, row);
+    const uint32_t* sorted = sort_symbols(x, n, scratch);
+    return frame_question(alphabet_, n, n, row, [&](int64_t* y) { widen_words(sorted, n, y); });
   }
 
  private:
@@ -38,26 +38,26 @@ class Sort final : public RowSampler {
     shuffle_front(x, n, n, words);
   }
 
-  void write_sorted(const uint32_t* x, int64_t n, Scratch& scratch, int64_t* out) const {
+  const uint32_t* sort_symbols(const uint32_t* x, int64_t n, Scratch& scratch) const {
+    uint32_t* sorted = at_least(scratch.sorted, n + 31);
     if (n == alphabet_.symbols) {
-      count_up(0, n, out);
+      identity_order(n, sorted);
     } else if (alphabet_.symbols <= 64 * n) {
-      sort_by_marking(x, n, scratch, out);
+      sort_by_marking(x, n, scratch, sorted);
     } else {
-      uint32_t* sorted = at_least(scratch.sorted, n + 31);
       std::copy_n(x, n, sorted);
       std::sort(sorted, sorted + n);
-      widen_words(sorted, n, out);
     }
+    return sorted;
   }
 
   // Marks each symbol with a byte, then lists the marks in order.
-  void sort_by_marking(const uint32_t* x, int64_t n, Scratch& scratch, int64_t* out) const {
+  void sort_by_marking(const uint32_t* x, int64_t n, Scratch& scratch, uint32_t* sorted) const {
     const int64_t size = (alphabet_.symbols + 7) / 8 * 8;
     uint8_t* seen = at_least(scratch.seen, size);
     std::fill_n(seen, size, 0);
     for (int64_t i = 0; i < n; ++i) seen[x[i]] = 1;
-    list_marked(seen, size, out);
+    list_marked(seen, size, sorted);
   }
 
   Alphabet alphabet_;

@@ -17,6 +17,8 @@ from torch import Tensor
 from lengen_fast.ops.packing import Packing, RowSelection
 
 MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
+BUCKETS = 4  # groups of similar length in which a CPU pads,
+BUCKETED_WORK = 1 << 22  # where B T^2 H D is at least this
 
 
 def attention(
@@ -59,38 +61,51 @@ def attention(
         q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
     if packing is None:
         return _causal(q, k, v, scale)
-    if chosen is not None:
-        return _chosen_rows(q, k, v, packing, chosen, scale)
-    return packing.unpad(_causal(packing.pad(q), packing.pad(k), packing.pad(v), scale))
+    buckets = _buckets(k, packing)
+    layout = packing.layout(buckets)
+    if chosen is None:
+        return layout.unpad([_causal(*padded, scale) for padded in layout.pad(q, k, v)])
+    queries, keys = chosen.layout(buckets), layout.pad(k, v)
+    parts = zip(queries.pad(q), keys, chosen.last_keys(buckets), strict=True)
+    return queries.unpad([_chosen_rows(*part_q, *part_kv, last_keys, scale) for part_q, part_kv, last_keys in parts])
+
+
+def _buckets(k: Tensor, packing: Packing) -> int:
+    """In how many groups of similar length to pad: several where the padding costs more than the calls."""
+    if k.device.type != "cpu" or packing.is_uniform or packing.sequences < BUCKETS:
+        return 1
+    return BUCKETS if packing.sequences * packing.longest**2 * k[0].numel() >= BUCKETED_WORK else 1
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """[B, T, H, D] each; padded rows come last in their sequence, so no kept row ever attends to one."""
+    if q.numel() == 0:
+        return torch.zeros_like(q)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, scale=scale
     )
     return out.transpose(1, 2)
 
 
-def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, packing: Packing, chosen: RowSelection, scale: float) -> Tensor:
-    padded_q = chosen.packing.pad(q).transpose(1, 2)
-    padded_k, padded_v = packing.pad(k).transpose(1, 2), packing.pad(v).transpose(1, 2)
-    limits = chosen.last_keys
-    block = max(1, MASK_BUDGET // (len(limits) * packing.longest))
-    blocks = range(0, limits.shape[1], block)
+def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, last_keys: Tensor, scale: float) -> Tensor:
+    """q [B, most, H, D] against k, v [B, T, H, D], each query up to its last key [B or 1, most]."""
+    if q.numel() == 0:
+        return torch.zeros_like(q)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    longest = k.shape[2]
+    block = max(1, MASK_BUDGET // (len(last_keys) * longest))
+    blocks = range(0, last_keys.shape[1], block)
     outputs = []
     for begin in blocks:
-        limit = limits[:, begin : begin + block]
-        keys = packing.longest if len(blocks) == 1 else int(limit.max()) + 1
-        mask = torch.arange(keys, device=k.device) <= limit.unsqueeze(-1)
-        queries = padded_q[:, :, begin : begin + block]
+        limit = last_keys[:, begin : begin + block]
+        keys = longest if len(blocks) == 1 else int(limit.max()) + 1
+        mask = (torch.arange(keys, device=k.device) <= limit.unsqueeze(-1)).unsqueeze(1)
+        part = q[:, :, begin : begin + block]
         outputs.append(
-            F.scaled_dot_product_attention(
-                queries, padded_k[:, :, :keys], padded_v[:, :, :keys], attn_mask=mask.unsqueeze(1), scale=scale
-            )
+            F.scaled_dot_product_attention(part, k[:, :, :keys], v[:, :, :keys], attn_mask=mask, scale=scale)
         )
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    return chosen.packing.unpad(out.transpose(1, 2))
+    return out.transpose(1, 2)
 
 
 def _check_keys(k: Tensor, v: Tensor) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -95,22 +96,81 @@ class Packing:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.cu_seqlens[:-1].long()[self.sequence_of_row]
 
+    def layout(self, buckets: int = 1) -> PaddedLayout:
+        """Where the rows stand when sequences are padded in ``buckets`` groups of similar length (see there)."""
+        if buckets not in self._layouts:
+            self._layouts[buckets] = PaddedLayout.of(self, self._order(buckets), buckets)
+        return self._layouts[buckets]
+
     @cached_property
-    def padded_row(self) -> Tensor:
-        """[N] int64: the row of the padded [B * longest, ...] layout that holds a packed row."""
-        return self.sequence_of_row * self.longest + self.position_in_sequence
+    def _layouts(self) -> dict[int, PaddedLayout]:
+        return {}
+
+    def _order(self, buckets: int) -> Tensor | None:
+        """[B] int64: the sequences from short to long; None where they stay as they are."""
+        return None if buckets == 1 else torch.argsort(self.cu_seqlens.diff(), stable=True)
 
     def pad(self, packed: Tensor) -> Tensor:
         """[N, ...] to [B, longest, ...], zeros where a sequence has ended."""
-        if self.is_uniform:
-            return packed.unflatten(0, (self.sequences, self.longest))
-        padded = _Scatter.apply(packed, self.padded_row, self.sequences * self.longest)
-        return padded.unflatten(0, (self.sequences, self.longest))
+        ((padded,),) = self.layout().pad(packed)
+        return padded
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, longest, ...] to [N, ...]; the inverse of ``pad``."""
-        flat = padded.flatten(0, 1)
-        return flat if self.is_uniform else _Gather.apply(flat, self.padded_row)
+        return self.layout().unpad([padded])
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedLayout:
+    """Sequences side by side in a few buckets, each padded to its own longest sequence only.
+
+    Attributes:
+        order: [B] int64, the sequences as they stand in the buckets, one bucket after the other; None: as packed.
+        counts, lengths: sequences of each bucket, and rows of its longest.
+        slot_of_row: [N] int64: where a packed row stands, counting through all buckets; None if nothing moves.
+    """
+
+    order: Tensor | None
+    counts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    slot_of_row: Tensor | None
+
+    @classmethod
+    def of(cls, packing: Packing, order: Tensor | None, buckets: int) -> PaddedLayout:
+        """Lay out ``packing`` with its sequences in ``order``, cut into ``buckets`` of equal counts.
+
+        With more than one bucket the lengths are read from the device.
+        """
+        if order is None:
+            row = None
+            if not packing.is_uniform:
+                row = packing.sequence_of_row * packing.longest + packing.position_in_sequence
+            return cls(None, (packing.sequences,), (packing.longest,), row)
+        ordered = packing.cu_seqlens.diff()[order]
+        pieces = ordered.tensor_split(buckets)
+        counts = tuple(len(piece) for piece in pieces)
+        lengths = tuple(int(piece.max()) if len(piece) else 0 for piece in pieces)
+        widths = torch.repeat_interleave(torch.tensor(lengths), torch.tensor(counts))
+        first_slot = torch.empty_like(order)
+        first_slot[order] = widths.cumsum(0) - widths
+        return cls(order, counts, lengths, first_slot[packing.sequence_of_row] + packing.position_in_sequence)
+
+    def pad(self, *packed: Tensor) -> list[tuple[Tensor, ...]]:
+        """For each bucket, every [N, ...] as [count, length, ...], zeros where a sequence has ended."""
+        if self.slot_of_row is not None:
+            packed = _Scatter.apply(self.slot_of_row, sum(map(mul, self.counts, self.lengths)), *packed)
+        buckets, begin = [], 0
+        for count, length in zip(self.counts, self.lengths, strict=True):
+            end = begin + count * length
+            buckets.append(tuple(rows[begin:end].unflatten(0, (count, length)) for rows in packed))
+            begin = end
+        return buckets
+
+    def unpad(self, buckets: list[Tensor]) -> Tensor:
+        """[count, length, ...] of each bucket to [N, ...]; the inverse of ``pad`` for one tensor."""
+        flat = [bucket.flatten(0, 1) for bucket in buckets]
+        slots = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return slots if self.slot_of_row is None else _Gather.apply(slots, self.slot_of_row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +181,13 @@ class RowSelection:
         rows: [P] int64, increasing row numbers.
         source: how the packed tensor's own N rows belong to B sequences.
         packing: how the P chosen rows belong to the same B sequences.
-        last_keys: [B, most] int64, or [1, most] where all sequences agree: position in its sequence of each chosen
-            row, padded with 0; the last key that the row attends to.
+        position: [P] int64, position in its sequence of each chosen row: the last key that the row attends to.
     """
 
     rows: Tensor
     source: Packing
     packing: Packing
-    last_keys: Tensor
+    position: Tensor
 
     @classmethod
     def from_rows(cls, rows: Tensor, packing: Packing, most: int | None = None) -> RowSelection:
@@ -143,12 +202,14 @@ class RowSelection:
             raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
         if rows.device.type == "cpu":
             _check_rows(rows, packing.total)
-        bounds = torch.searchsorted(rows, packing.cu_seqlens.long())
-        chosen = Packing(bounds, len(rows), int(bounds.diff().max()) if most is None else most)
-        last_keys = chosen.pad(packing.position_in_sequence.index_select(0, rows))
-        if last_keys.device.type == "cpu" and bool((last_keys == last_keys[:1]).all()):
-            last_keys = last_keys[:1]
-        return cls(rows, packing, chosen, last_keys)
+        return cls.from_known_rows(rows, packing, most)
+
+    @classmethod
+    def from_known_rows(cls, rows: Tensor, packing: Packing, most: int | None = None) -> RowSelection:
+        """``from_rows`` of rows that are right by construction."""
+        bounds = torch.searchsorted(rows, packing.cu_seqlens)
+        most = int(bounds.diff().max()) if most is None else most
+        return cls(rows, packing, Packing(bounds, len(rows), most), packing.position_in_sequence.index_select(0, rows))
 
     @classmethod
     def of(cls, packing: Packing, rows: Tensor | RowSelection) -> RowSelection:
@@ -169,9 +230,39 @@ class RowSelection:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def layout(self, buckets: int = 1) -> PaddedLayout:
+        """Where the chosen rows stand when their sequences stand as in ``source.layout(buckets)``."""
+        if buckets not in self._layouts:
+            self._layouts[buckets] = PaddedLayout.of(self.packing, self.source.layout(buckets).order, buckets)
+        return self._layouts[buckets]
+
+    @cached_property
+    def _layouts(self) -> dict[int, PaddedLayout]:
+        return {}
+
+    def last_keys(self, buckets: int = 1) -> list[Tensor]:
+        """For each bucket [count, most] int64, or [1, most] where its sequences agree: ``position``, padded with 0."""
+        if buckets not in self._last_keys:
+            last_keys = [keys for (keys,) in self.layout(buckets).pad(self.position)]
+            self._last_keys[buckets] = [_if_equal_one(keys) for keys in last_keys] if self._may_agree else last_keys
+        return self._last_keys[buckets]
+
+    @property
+    def _may_agree(self) -> bool:
+        return self.source.is_uniform and self.packing.is_uniform
+
+    @cached_property
+    def _last_keys(self) -> dict[int, list[Tensor]]:
+        return {}
+
     def take(self, packed: Tensor) -> Tensor:
         """[N, ...] to [P, ...]."""
         return _Gather.apply(packed, self.rows)
+
+
+def _if_equal_one(keys: Tensor) -> Tensor:
+    """[count, most], or its first row if all are equal; only a CPU is asked."""
+    return keys[:1] if keys.device.type == "cpu" and bool((keys == keys[:1]).all()) else keys
 
 
 def _check_rows(rows: Tensor, total: int) -> None:
@@ -195,14 +286,14 @@ class _Scatter(torch.autograd.Function):
     """rows[p] goes to out[destination[p]], all destinations distinct, so that the gradient is a plain gather."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, destination: Tensor, size: int) -> Tensor:
+    def forward(ctx, destination: Tensor, size: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(destination)
-        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, destination, rows)
+        return tuple(rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, destination, rows) for rows in tensors)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, *gradients: Tensor):
         (destination,) = ctx.saved_tensors
-        return _Gather.apply(gradient, destination), None, None
+        return None, None, *(_Gather.apply(gradient, destination) for gradient in gradients)
 
 
 class _Gather(torch.autograd.Function):
@@ -217,4 +308,5 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (source,) = ctx.saved_tensors
-        return _Scatter.apply(gradient.contiguous(), source, ctx.size), None
+        (rows,) = _Scatter.apply(source, ctx.size, gradient)
+        return rows, None

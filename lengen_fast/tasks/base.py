@@ -192,13 +192,14 @@ class Task:
 
     def tokens_at(self, n: int) -> int:
         """The most tokens a string of length ``n`` can have."""
-        return self.geometry.tokens_at(n)
+        return self.geometry.tokens_at(check_integer("n", n, 0, LONGEST_LENGTH))
 
     def context_for(self, longest: int) -> int:
         """The size of the position table that tests up to length ``longest`` need."""
+        longest = check_integer("longest", longest, self.min_length, LONGEST_LENGTH)
         if self.geometry.context_for is not None:
             return self.geometry.context_for(longest)
-        return self.tokens_at(self.check_lengths(self.min_length, longest)[-1])
+        return self.tokens_at(self.reachable(self.min_length, longest)[-1])
 
     def reachable(self, low: int, high: int) -> range:
         """The lengths in low..high that the task can draw; drawn lengths are uniform over them."""

@@ -1,0 +1,173 @@
+// Exercises the engine without Python, for the sanitizers: every sampler, distribution and edge length, and the stream.
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "registry.hpp"
+#include "stream.hpp"
+
+using namespace lengen;
+
+namespace {
+
+constexpr std::array task_names = {"binary_majority", "majority", "binary_majority_interleave", "unique_copy",
+                                   "repeat_copy",     "sort",     "parity",                     "addition",
+                                   "offset_copy_1",   "offset_copy_2", "offset_copy_3"};
+
+void require(bool condition, const std::string& what) {
+  if (condition) return;
+  std::fprintf(stderr, "%s\n", what.c_str());
+  std::exit(1);
+}
+
+bool same(const Batch& one, const Batch& other) {
+  return one.token_count() == other.token_count() && one.scored_count() == other.scored_count() &&
+         std::equal(one.tokens(), one.tokens() + one.token_count(), other.tokens()) &&
+         std::equal(one.scored(), one.scored() + one.scored_count(), other.scored()) &&
+         std::equal(one.targets(), one.targets() + one.scored_count(), other.targets()) &&
+         std::equal(one.offsets(), one.offsets() + one.rows(), other.offsets()) &&
+         std::equal(one.cu_seqlens(), one.cu_seqlens() + one.rows() + 1, other.cu_seqlens());
+}
+
+Request request_for(const RowSampler& sampler, int64_t low, int64_t high, int64_t rows, int threads) {
+  Request request{1, 2, 3, rows, reachable_lengths(sampler, low, high), 0, threads};
+  request.context = sampler.largest_shape(request.lengths.last()).tokens + 5;
+  return request;
+}
+
+void check_range(const RowSampler& sampler, int64_t low, int64_t high, int64_t rows, const std::string& name) {
+  if (lengths_between(low, high, sampler.stride(), sampler.residue()).count == 0) return;
+  Request request = request_for(sampler, low, high, rows, 1);
+  const Batch expected = sample_rows(sampler, request);
+  for (const bool vector : {true, false}) {
+    avx2_enabled = vector && avx2_supported();
+    for (const int threads : {1, 2, 5}) {
+      request.threads = threads;
+      require(same(expected, sample_rows(sampler, request)), name + ": threads or vector code change a batch");
+    }
+  }
+  avx2_enabled = avx2_supported();
+}
+
+void check_task(const std::string& task, const std::string& distribution) {
+  const std::string name = task + " " + distribution;
+  for (const int64_t symbols : {150, 5000, 70000}) {
+    const auto sampler = make_sampler(task, distribution, symbols);
+    const int64_t shortest = sampler->shortest();
+    for (const int64_t n : {shortest, shortest + 1, shortest + 2, int64_t{63}, int64_t{64}, int64_t{65}, int64_t{66}}) {
+      check_range(*sampler, n, n, 9, name);
+    }
+    check_range(*sampler, shortest, 130, 40, name);
+    for (const int64_t n : {int64_t{255}, int64_t{256}, int64_t{4097}, int64_t{66000}}) {
+      if (n + 2 <= sampler->longest()) check_range(*sampler, n, n + 2, 2, name);
+    }
+    if (sampler->longest() == longest_length) return;  // its alphabet is fixed
+  }
+}
+
+// Fails at one step, if asked to.
+class Steps final : public StepSource {
+ public:
+  explicit Steps(uint64_t failing) : failing_(failing) {}
+
+  Batch draw(uint64_t step) const override {
+    if (step == failing_) throw std::runtime_error("this step fails");
+    Request request = request_for(*sampler_, 1, 50, 8, 1);
+    request.stream = step;
+    return sample_rows(*sampler_, request);
+  }
+
+ private:
+  std::unique_ptr<RowSampler> sampler_ = make_sampler("sort", "paper", 150);
+  uint64_t failing_;
+};
+
+constexpr uint64_t never = ~uint64_t{0};
+
+Stream::State wait_for(Stream& stream, std::optional<Batch>& batch) {
+  Stream::State state;
+  do {
+    state = stream.next(std::chrono::milliseconds(10), batch);
+  } while (state == Stream::State::waiting);
+  return state;
+}
+
+void check_order(size_t capacity, int threads) {
+  const auto source = std::make_shared<Steps>(never);
+  Stream stream(source, 100, 180, capacity, threads);
+  std::optional<Batch> batch;
+  for (uint64_t step = 100; step < 180; ++step) {
+    require(wait_for(stream, batch) == Stream::State::ready, "the stream ended early");
+    require(same(*batch, source->draw(step)), "the stream delivers another batch");
+  }
+  require(wait_for(stream, batch) == Stream::State::ended, "the stream goes on past its end");
+}
+
+void check_error(int threads) {
+  Stream stream(std::make_shared<Steps>(5), 0, never, 4, threads);
+  std::optional<Batch> batch;
+  for (int step = 0; step < 5; ++step) require(wait_for(stream, batch) == Stream::State::ready, "the stream ended early");
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    bool thrown = false;
+    try {
+      wait_for(stream, batch);
+    } catch (const std::runtime_error&) {
+      thrown = true;
+    }
+    require(thrown, "the error of a producer got lost");
+  }
+}
+
+void check_early_close(int threads) {
+  for (int taken = 0; taken < 4; ++taken) {
+    Stream stream(std::make_shared<Steps>(never), 0, never, 3, threads);
+    std::optional<Batch> batch;
+    for (int i = 0; i < taken; ++i) wait_for(stream, batch);
+    if (taken % 2 == 0) stream.close();
+  }
+}
+
+void check_close_from_another_thread(int threads) {
+  Stream stream(std::make_shared<Steps>(never), 0, never, 3, threads);
+  std::thread closer([&stream] { stream.close(); });
+  std::optional<Batch> batch;
+  while (wait_for(stream, batch) == Stream::State::ready) {
+  }
+  closer.join();
+}
+
+void check_many_consumers(int threads) {
+  Stream stream(std::make_shared<Steps>(never), 0, 100, 4, threads);
+  std::atomic<int> taken = 0;
+  std::vector<std::jthread> consumers;
+  for (int i = 0; i < 3; ++i) {
+    consumers.emplace_back([&] {
+      std::optional<Batch> batch;
+      while (wait_for(stream, batch) == Stream::State::ready) ++taken;
+    });
+  }
+  consumers.clear();
+  require(taken == 100, "several consumers do not get every batch once");
+}
+
+}  // namespace
+
+int main() {
+  for (const char* task : task_names) {
+    for (const char* distribution : {"paper", "hard"}) check_task(task, distribution);
+  }
+  for (const int threads : {1, 2, 4}) {
+    for (const size_t capacity : {1, 3}) check_order(capacity, threads);
+    check_error(threads);
+    check_early_close(threads);
+    check_close_from_another_thread(threads);
+    check_many_consumers(threads);
+  }
+  std::puts("clean");
+}

@@ -1,0 +1,339 @@
+"""The data engine against its plain Python twins, and its independence of threads, splits and processor."""
+
+import gc
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import twins
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lengen_fast import _engine
+from lengen_fast.tasks import task, tasks
+
+NAMES = tuple(tasks())
+DISTRIBUTIONS = ("paper", "hard")
+ARRAYS = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
+
+words32 = st.integers(0, 2**32 - 1)
+words64 = st.integers(0, 2**64 - 1)
+
+
+def arrays_of(batch) -> dict[str, np.ndarray]:
+    return {name: np.asarray(getattr(batch, name)) for name in ARRAYS}
+
+
+def assert_same(one, other) -> None:
+    assert one.longest == other.longest
+    for name in ARRAYS:
+        np.testing.assert_array_equal(np.asarray(getattr(one, name)), np.asarray(getattr(other, name)), err_msg=name)
+
+
+@pytest.fixture
+def plain_code():
+    """The engine without its vector code."""
+    before = _engine.vector_code()
+    _engine.use_vector_code(False)
+    yield
+    _engine.use_vector_code(before)
+
+
+# ---- Philox ----
+
+# Published with Random123 (kat_vectors, philox4x32 10).
+KNOWN_ANSWERS = [
+    (
+        [0x00000000, 0x00000000, 0x00000000, 0x00000000],
+        [0x00000000, 0x00000000],
+        [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+    ),
+    (
+        [0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF],
+        [0xFFFFFFFF, 0xFFFFFFFF],
+        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+    ),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        [0xA4093822, 0x299F31D0],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
+def test_philox_gives_the_known_answers(counter, key, words):
+    assert _engine.philox(counter, key) == words
+    assert twins.philox(counter, key) == words
+
+
+@given(st.lists(words32, min_size=4, max_size=4), st.lists(words32, min_size=2, max_size=2))
+def test_philox_equals_its_twin(counter, key):
+    assert _engine.philox(counter, key) == twins.philox(counter, key)
+
+
+@pytest.mark.parametrize("vector", [True, False])
+@given(seed=words64, stream=words64, row=words32, first=st.integers(0, 40), count=st.integers(0, 70))
+def test_words_of_a_row_equal_the_twin(vector, seed, stream, row, first, count):
+    before = _engine.vector_code()
+    _engine.use_vector_code(vector)
+    try:
+        found = _engine.words(seed, stream, row, first, count)
+    finally:
+        _engine.use_vector_code(before)
+    twin = twins.Words(seed, stream, row)
+    expected = [twin.next() for _ in range(first + count)][first:]
+    assert found == expected
+
+
+@given(seed=words64, bound=st.one_of(st.integers(1, 300), st.integers(2**31, 2**32 - 1)))
+def test_bounded_integers_equal_the_twin(seed, bound):
+    # bounds just above a power of two are rejected half of the time
+    twin = twins.Words(seed, 0, 0)
+    assert _engine.below(seed, bound, 20) == [twin.below(bound) for _ in range(20)]
+
+
+@given(seed=words64, bound=st.integers(1, 2**20), count=st.integers(0, 40))
+def test_shuffle_indices_equal_the_twin(seed, bound, count):
+    count = min(count, bound)
+    twin = twins.Words(seed, 0, 0)
+    assert _engine.shuffle_indices(seed, count, bound) == twins.shuffle_indices(twin, count, bound)
+
+
+@pytest.mark.parametrize("bounds", [(3,), (1 << 20, (1 << 20) - 1), (7, 6, 5, 4, 3, 2)])
+def test_a_group_of_indices_is_the_mixed_base_number_it_claims(bounds):
+    class OneWord(twins.Words):
+        def pair(self):
+            return 2**63 + 12345
+
+    indices, rest = [], 2**63 + 12345
+    for bound in bounds:
+        indices.append(rest * bound >> 64)
+        rest = rest * bound & twins.MASK64
+    assert OneWord(0, 0, 0).group(list(bounds)) == indices
+
+
+# ---- rows ----
+
+
+def length_ranges(name: str):
+    """Short and long ranges of a task, one length or several, with the edges of the 64-bit words among them."""
+    chosen = task(name)
+    edges = [*range(chosen.min_length, chosen.min_length + 4), *range(62, 67), *range(126, 131), 192, 193, 256, 300]
+    one = st.sampled_from(edges).map(lambda n: (n, n))
+    several = st.tuples(st.integers(chosen.min_length, 140), st.integers(0, 60)).map(lambda p: (p[0], p[0] + p[1]))
+    return st.one_of(one, several).filter(lambda p: len(chosen.reachable(*p)) > 0)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_equal_the_twin_bit_for_bit(name, distribution):
+    @given(
+        length=length_ranges(name),
+        seed=words64,
+        stream=words64,
+        first_row=st.integers(0, 2**32 - 9),
+        spare_symbols=st.sampled_from([0, 1, 150, 3000]),
+        extra_context=st.sampled_from([None, 0, 1, 100]),
+    )
+    def compare(length, seed, stream, first_row, spare_symbols, extra_context):
+        chosen = with_symbols(name, length[1] + spare_symbols)
+        lengths = chosen.reachable(*length)
+        context = None if extra_context is None else chosen.tokens_at(lengths[-1]) + extra_context
+        rows = 3
+        batch = chosen.sample(rows, length, seed, distribution, stream=stream, first_row=first_row, context=context)
+        starts = batch.cu_seqlens.tolist()
+        expected = [twins.row(chosen, lengths, context, seed, stream, first_row + i, distribution) for i in range(rows)]
+        assert starts == [0, *itertools.accumulate(len(tokens) for tokens, *_ in expected)]
+        assert batch.tokens.tolist() == [token for tokens, *_ in expected for token in tokens]
+        assert batch.offsets.tolist() == [offset for _, offset, *_ in expected]
+        assert batch.scored.tolist() == [
+            start + i for start, (_, _, scored, _) in zip(starts, expected, strict=False) for i in scored
+        ]
+        assert batch.targets.tolist() == [target for *_, targets in expected for target in targets]
+        assert batch.longest == max(len(tokens) for tokens, *_ in expected)
+
+    compare()
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_long_rows_equal_the_twin(name, distribution):
+    # past the bounds where digits, groups of indices and counting change; 17 of 70,000 symbols are sorted by comparison
+    for n, symbols in ((4099, 5000), (5003, 70000), (17, 70000)):
+        chosen = with_symbols(name, symbols)
+        n = chosen.reachable(n, n + 3)[0]
+        batch = chosen.sample(2, n, 5, distribution, first_row=7)
+        for i in range(2):
+            tokens, _, scored, targets = twins.row(chosen, range(n, n + 1), 0, 5, 0, 7 + i, distribution)
+            assert batch.row(i).tolist() == tokens
+            half = len(batch.scored) // 2 if name != "addition" else None
+            if half is not None:
+                assert (batch.scored[i * half : (i + 1) * half] - batch.cu_seqlens[i]).tolist() == scored
+                assert batch.targets[i * half : (i + 1) * half].tolist() == targets
+
+
+def with_symbols(name: str, symbols: int):
+    return task(name, symbols=symbols) if task(name).alphabet_grows else task(name)
+
+
+# ---- independence ----
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_change_nothing(name, distribution):
+    chosen = task(name)
+    length = (chosen.min_length, 150)
+    one = chosen.sample(203, length, 1, distribution, context=400, threads=1)
+    for threads in (2, 3, 7, 300):
+        assert_same(one, chosen.sample(203, length, 1, distribution, context=400, threads=threads))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15)
+@given(cuts=st.lists(st.integers(1, 63), max_size=5, unique=True))
+def test_splits_change_nothing(name, distribution, cuts):
+    chosen = task(name)
+    length = (chosen.min_length, 70)
+    whole = chosen.sample(64, length, 2, distribution, stream=9, context=200)
+    bounds = [0, *sorted(cuts), 64]
+    for first, last in itertools.pairwise(bounds):
+        part = chosen.sample(last - first, length, 2, distribution, stream=9, first_row=first, context=200)
+        for i in range(first, last):
+            assert torch.equal(part.row(i - first), whole.row(i))
+        assert torch.equal(part.offsets, whole.offsets[first:last])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_row_is_reached_at_once(name):
+    chosen = task(name)
+    length = (chosen.min_length, 60)
+    for row in (10**9, 2**32 - 1):
+        batch = chosen.sample(1, length, 3, stream=2**63 + 5, first_row=row)
+        tokens, *_ = twins.row(chosen, chosen.reachable(*length), 0, 3, 2**63 + 5, row, "paper")
+        assert batch.tokens.tolist() == tokens
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_code_gives_the_same_rows(name, distribution, plain_code):
+    def draw():
+        short = chosen.sample(101, (chosen.min_length, 150), 4, distribution, context=400)
+        return short, with_symbols(name, 3000).sample(2, long, 4, distribution)
+
+    chosen = task(name)
+    long = chosen.reachable(2998, 3000)[0]
+    assert not _engine.vector_code()
+    plain = draw()
+    _engine.use_vector_code(True)
+    for one, other in zip(plain, draw(), strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_offsets_and_context_never_change_the_strings(name):
+    chosen = task(name)
+    length = (chosen.min_length, 80)
+    without = chosen.sample(50, length, 6)
+    for context in (0, 200, 100_000):
+        batch = chosen.sample(50, length, 6, context=context)
+        assert torch.equal(batch.tokens, without.tokens)
+    assert not without.offsets.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_streams_and_rows_differ(name):
+    chosen = task(name)
+    n = chosen.reachable(60, 80)[0]
+    drawn = [
+        tuple(chosen.sample(1, n, seed, stream=stream, first_row=row).tokens.tolist())
+        for seed in (0, 1, 2**32)
+        for stream in (0, 1, 2**32)
+        for row in (0, 1)
+    ]
+    assert len(set(drawn)) == len(drawn)
+
+
+# ---- memory ----
+
+
+def test_tensors_share_the_memory_of_the_engine_and_keep_it_alive():
+    sampler = task("sort").sampler((1, 50), seed=1)
+    batch = sampler.sample(64)
+    arrays = arrays_of(batch)
+    again = arrays_of(batch)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for name in ARRAYS:
+        assert arrays[name].ctypes.data == again[name].ctypes.data == tensors[name].data_ptr()
+        assert not arrays[name].flags.owndata
+        assert arrays[name].flags.writeable
+    expected = {name: array.copy() for name, array in arrays.items()}
+    del batch, arrays, again
+    gc.collect()
+    for step in range(50):  # would reuse the memory if it had been given back
+        sampler.sample(64, stream=step)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(tensors[name].numpy(), expected[name])
+
+
+def test_batches_alive_at_the_same_time_do_not_overlap():
+    sampler = task("parity").sampler((0, 50), seed=1)
+    batches = [sampler.sample(64, stream=step) for step in range(40)]
+    for step, batch in enumerate(batches):
+        assert_same(batch, sampler.sample(64, stream=step))
+
+
+def test_dtypes_and_shapes():
+    batch = task("addition").sampler((4, 50)).sample(10)
+    arrays = arrays_of(batch)
+    assert {name: str(array.dtype) for name, array in arrays.items()} == {
+        "tokens": "int64",
+        "cu_seqlens": "int32",
+        "offsets": "int64",
+        "scored": "int64",
+        "targets": "int64",
+    }
+    assert arrays["cu_seqlens"].shape == (11,)
+    assert arrays["offsets"].shape == (10,)
+    assert arrays["tokens"].shape == (arrays["cu_seqlens"][-1],)
+    assert arrays["scored"].shape == arrays["targets"].shape
+
+
+# ---- what the engine itself refuses ----
+
+
+def engine_sampler(**changes):
+    arguments = {"task": "sort", "distribution": "paper", "symbols": 50, "low": 1, "high": 50, "seed": 0, "context": 0}
+    return _engine.Sampler(**(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "srot"}, "unknown task 'srot'"),
+        ({"distribution": "soft"}, "unknown distribution 'soft'"),
+        ({"low": 9, "high": 8}, "cannot draw lengths 9..8"),
+        ({"low": 0}, "cannot draw lengths 0..50"),
+        ({"high": 51}, "cannot draw lengths 1..51"),
+        ({"context": 102}, "context is 102"),
+        ({"symbols": 0, "high": 1}, "symbols is 0"),
+    ],
+)
+def test_the_engine_checks_its_own_arguments(changes, message):
+    with pytest.raises(ValueError, match=message):
+        engine_sampler(**changes)
+
+
+@pytest.mark.parametrize(("rows", "first_row"), [(0, 0), (-1, 0), (1, -1), (2, 2**32 - 1)])
+def test_the_engine_refuses_rows_outside_the_counter(rows, first_row):
+    with pytest.raises(ValueError, match="rows"):
+        engine_sampler().sample(rows, first_row=first_row)
+
+
+@pytest.mark.parametrize("name", ["parity", "addition"])
+def test_a_batch_of_too_many_tokens_is_refused(name):
+    with pytest.raises(ValueError, match="at most 2147483647"):
+        task(name).sample(2100, 2**20)
