@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "registry.hpp"
@@ -128,6 +129,12 @@ std::vector<uint32_t> integers_below(uint64_t seed, uint32_t bound, int64_t coun
   return found;
 }
 
+// As if the first placement block of row 0, stream 0 held `draw` twice.
+std::pair<uint64_t, uint64_t> settled(uint64_t seed, uint64_t draw, uint64_t bound) {
+  const RowKey key{seed, 0, 0};
+  return {settle(draw, bound, key, &PlacementBlock::length_draw), settle(draw, bound, key, &PlacementBlock::offset_draw)};
+}
+
 std::vector<int64_t> shuffle_indices(uint64_t seed, int64_t count, int64_t bound) {
   Words words({seed, 0, 0});
   std::vector<int64_t> found;
@@ -184,6 +191,8 @@ PYBIND11_MODULE(_engine, module) {
   module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
              "Words first .. first + count - 1 of a row.");
   module.def("below", &integers_below, py::arg("seed"), py::arg("bound"), py::arg("count"), "Uniform integers in 0..bound-1.");
+  module.def("settle", &settled, py::arg("seed"), py::arg("draw"), py::arg("bound"),
+             "Length and offset below `bound` if `draw` is drawn first, and what follows it if it is rejected.");
   module.def("shuffle_indices", &shuffle_indices, py::arg("seed"), py::arg("count"), py::arg("bound"),
              "For i in 0..count-1, a uniform integer in 0..bound-i-1.");
   module.def("vector_code", [] { return use_avx2(); }, "Whether the AVX2 path is in use.");

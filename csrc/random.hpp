@@ -1,7 +1,7 @@
-// Counter-based random streams: a word is a pure function of (seed, stream, row, part, index).
+// Counter-based random streams: a word is a pure function of (seed, stream, row, index).
 //
-// Each row has three parts, ranges of Philox blocks that never meet, so that drawing or not drawing a length or an offset
-// cannot change the string.
+// Each row has two ranges of Philox blocks that never meet: its content, and its placement (length and offset), so that drawing
+// or not drawing a length or an offset cannot change the string.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +16,48 @@ namespace lengen {
 
 static_assert(std::endian::native == std::endian::little, "words are copied to wider integers in memory order");
 
-enum class Part : uint32_t { content = 0u, length = 1u << 30, offset = 1u << 31 };
-
+inline constexpr uint32_t content_block = 0;
+inline constexpr uint32_t placement_block = 1u << 31;
 inline constexpr int64_t words_per_block = 4;
 
-// Reads the words of one part of one row in order. `head` may hold the first words, drawn beforehand for many rows at once.
+// One block of a row's placement: a random number for the length and one for the offset.
+struct PlacementBlock {
+  uint64_t length_draw;
+  uint64_t offset_draw;
+};
+
+// blocks[rows]: the first placement blocks of consecutive rows.
+inline void draw_placement_blocks(const RowKey& first, int64_t rows, PlacementBlock* blocks) {
+  static_assert(sizeof(PlacementBlock) == words_per_block * sizeof(uint32_t));
+  philox_heads(first, rows, placement_block, 1, reinterpret_cast<uint32_t*>(blocks));
+}
+
+// Goes on with a number that may have to be rejected, using the same number of the following placement blocks.
+LENGEN_RARE inline uint64_t settle_slowly(uint64_t draw, uint64_t bound, const RowKey& key, uint64_t PlacementBlock::*which) {
+  const uint64_t threshold = (0 - bound) % bound;
+  for (uint32_t index = placement_block; draw * bound < threshold;) {
+    PlacementBlock block;
+    uint32_t words[words_per_block];
+    philox::block_of(key, ++index, words);
+    std::memcpy(&block, words, sizeof block);
+    draw = block.*which;
+  }
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(draw) * bound >> 64);
+}
+
+// Exactly uniform in 0..bound-1, bound >= 1, from one number of the first placement block; see Words::below.
+inline uint64_t settle(uint64_t draw, uint64_t bound, const RowKey& key, uint64_t PlacementBlock::*which) {
+  if (draw * bound < bound) [[unlikely]] return settle_slowly(draw, bound, key, which);
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(draw) * bound >> 64);
+}
+
+// Reads the content words of one row in order. `head` may hold the first words, drawn beforehand for many rows at once.
 class Words {
  public:
-  explicit Words(const RowKey& key, Part part = Part::content) : key_(key), block_(static_cast<uint32_t>(part)) {}
+  explicit Words(const RowKey& key) : key_(key) {}
 
-  Words(const RowKey& key, Part part, const uint32_t* head, int64_t head_blocks)
-      : key_(key), block_(static_cast<uint32_t>(part) + static_cast<uint32_t>(head_blocks)), at_(head),
-        end_(head + words_per_block * head_blocks) {}
+  Words(const RowKey& key, const uint32_t* head, int64_t head_blocks)
+      : key_(key), block_(content_block + static_cast<uint32_t>(head_blocks)), at_(head), end_(head + words_per_block * head_blocks) {}
 
   Words(const Words&) = delete;
   Words& operator=(const Words&) = delete;
@@ -86,7 +116,7 @@ class Words {
   }
 
   RowKey key_;
-  uint32_t block_;
+  uint32_t block_ = content_block;
   const uint32_t* at_ = nullptr;
   const uint32_t* end_ = nullptr;
   alignas(32) std::array<uint32_t, words_per_block * refill_blocks> buffer_;

@@ -143,85 +143,94 @@ void in_parallel(int64_t shares, Work&& work) {
   }
 }
 
-// The first blocks of several neighbouring rows, drawn together: lanes across rows keep the vector unit full on short rows.
-class Heads {
- public:
-  static constexpr int64_t group = 8;
-  static constexpr int64_t most_blocks = 8;
-
-  Heads(const Request& request, Part part) : key_{request.seed, request.stream, 0}, part_(part) {}
-
-  void draw(int64_t first_row, int64_t blocks) {
-    blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
-    key_.row = static_cast<uint32_t>(first_row);
-    philox_heads(key_, group, static_cast<uint32_t>(part_), blocks_, words_);
-  }
-
-  Words words(int64_t i) const {
-    return Words({key_.seed, key_.stream, key_.row + static_cast<uint32_t>(i)}, part_, words_ + i * blocks_ * words_per_block, blocks_);
-  }
-
- private:
-  RowKey key_;
-  Part part_;
-  int64_t blocks_ = 0;
-  alignas(32) uint32_t words_[group * most_blocks * words_per_block];
+// The length of a row, and the random number that will become its offset once its size is known.
+struct Placement {
+  int32_t length;
+  uint64_t offset_draw;
 };
 
-// Visits the words of rows begin..end-1 in order; blocks(begin, end) says how many blocks of a group to draw beforehand.
-template <class Blocks, class Visit>
-void for_each_row(const Request& request, Part part, int64_t begin, int64_t end, Blocks&& blocks, Visit&& visit) {
-  Heads heads(request, part);
-  for (int64_t row = begin; row < end; row += Heads::group) {
-    const int64_t rows = std::min(Heads::group, end - row);
-    heads.draw(request.first_row + row, blocks(row, row + rows));
-    for (int64_t i = 0; i < rows; ++i) {
-      Words words = heads.words(i);
-      visit(row + i, words);
+using Placements = std::vector<Placement>;
+
+// Rows drawn together: lanes across rows keep the vector unit full on short rows.
+inline constexpr int64_t rows_at_once = 8;
+
+inline RowKey key_of(const Request& request, int64_t row) {
+  return {request.seed, request.stream, static_cast<uint32_t>(request.first_row + row)};
+}
+
+inline void draw_placements(const Request& request, int64_t begin, int64_t end, Placements& placements) {
+  const Lengths& lengths = request.lengths;
+  const auto count = static_cast<uint64_t>(lengths.count);
+  PlacementBlock blocks[rows_at_once];
+  for (int64_t first = begin; first < end; first += rows_at_once) {
+    draw_placement_blocks(key_of(request, first), rows_at_once, blocks);
+    for (int64_t row = first; row < std::min(end, first + rows_at_once); ++row) {
+      const PlacementBlock& block = blocks[row - first];
+      const uint64_t index = settle(block.length_draw, count, key_of(request, row), &PlacementBlock::length_draw);
+      const int64_t n = lengths.first + lengths.stride * static_cast<int64_t>(index);
+      placements[static_cast<size_t>(row)] = {static_cast<int32_t>(n), block.offset_draw};
     }
   }
 }
 
-inline int64_t one_block(int64_t, int64_t) { return 1; }
-
-// Visits rows with their content words and their length.
-template <class Visit>
-void for_each_content(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
-                      int64_t end, Visit&& visit) {
-  const auto blocks = [&](int64_t first, int64_t last) {
-    const int64_t n = *std::max_element(lengths.begin() + first, lengths.begin() + last);
-    return (sampler.usual_words(n) + words_per_block - 1) / words_per_block;
-  };
-  for_each_row(request, Part::content, begin, end, blocks,
-               [&](int64_t row, Words& words) { visit(row, lengths[static_cast<size_t>(row)], words); });
+inline int64_t offset_of(const Request& request, int64_t row, const Placement& placement, int64_t tokens) {
+  if (request.context == 0) return 0;
+  const auto choices = static_cast<uint64_t>(request.context - tokens + 1);
+  return static_cast<int64_t>(settle(placement.offset_draw, choices, key_of(request, row), &PlacementBlock::offset_draw));
 }
 
-inline void draw_lengths(const Request& request, int64_t begin, int64_t end, std::vector<int32_t>& drawn) {
-  const Lengths& lengths = request.lengths;
-  if (lengths.count == 1) {
-    std::fill(drawn.begin() + begin, drawn.begin() + end, static_cast<int32_t>(lengths.first));
-    return;
+// The first content blocks of several neighbouring rows.
+class Heads {
+ public:
+  static constexpr int64_t most_blocks = 8;
+
+  void draw(const RowKey& first, int64_t blocks) {
+    key_ = first;
+    blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
+    philox_heads(key_, rows_at_once, content_block, blocks_, words_);
   }
-  for_each_row(request, Part::length, begin, end, one_block, [&](int64_t row, Words& words) {
-    const int64_t n = lengths.first + lengths.stride * words.below(static_cast<uint32_t>(lengths.count));
-    drawn[static_cast<size_t>(row)] = static_cast<int32_t>(n);
-  });
+
+  Words words(int64_t i) const {
+    return Words({key_.seed, key_.stream, key_.row + static_cast<uint32_t>(i)}, words_ + i * blocks_ * words_per_block, blocks_);
+  }
+
+ private:
+  RowKey key_;
+  int64_t blocks_;
+  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block];
+};
+
+// Visits rows begin..end-1 in order, with their placement and their content words.
+template <class Visit>
+void for_each_row(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end,
+                  Visit&& visit) {
+  Heads heads;
+  for (int64_t first = begin; first < end; first += rows_at_once) {
+    const int64_t last = std::min(end, first + rows_at_once);
+    int32_t longest = 0;
+    for (int64_t row = first; row < last; ++row) longest = std::max(longest, placements[static_cast<size_t>(row)].length);
+    heads.draw(key_of(request, first), (sampler.usual_words(longest) + words_per_block - 1) / words_per_block);
+    for (int64_t row = first; row < last; ++row) {
+      Words words = heads.words(row - first);
+      visit(row, placements[static_cast<size_t>(row)], words);
+    }
+  }
 }
 
 // The room that rows begin..end-1 need: exactly, or at most.
-inline RowShape largest_room(const RowSampler& sampler, const std::vector<int32_t>& lengths, int64_t begin, int64_t end) {
+inline RowShape largest_room(const RowSampler& sampler, const Placements& placements, int64_t begin, int64_t end) {
   RowShape room;
-  for (int64_t row = begin; row < end; ++row) room = room + sampler.largest_shape(lengths[static_cast<size_t>(row)]);
+  for (int64_t row = begin; row < end; ++row) room = room + sampler.largest_shape(placements[static_cast<size_t>(row)].length);
   return room;
 }
 
-inline RowShape exact_room(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
-                           int64_t end) {
-  if (!sampler.shape_varies()) return largest_room(sampler, lengths, begin, end);
+inline RowShape exact_room(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end) {
+  if (!sampler.shape_varies()) return largest_room(sampler, placements, begin, end);
   Scratch& scratch = Scratch::of_this_thread();
   RowShape room;
-  for_each_content(sampler, request, lengths, begin, end,
-                   [&](int64_t, int64_t n, Words& words) { room = room + sampler.shape(n, words, scratch); });
+  for_each_row(sampler, request, placements, begin, end, [&](int64_t, const Placement& placement, Words& words) {
+    room = room + sampler.shape(placement.length, words, scratch);
+  });
   return room;
 }
 
@@ -250,45 +259,33 @@ struct Written {
 };
 
 // Writes rows begin..end-1 between the totals `from` and `limit` of the batch.
-inline Written write_rows(const RowSampler& sampler, const Request& request, const std::vector<int32_t>& lengths, int64_t begin,
-                          int64_t end, RowShape from, RowShape limit, const Batch& batch) {
+inline Written write_rows(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end,
+                          RowShape from, RowShape limit, const Batch& batch) {
   Scratch& scratch = Scratch::of_this_thread();
   const RowShape largest = sampler.largest_shape(request.lengths.last()), reach = largest + RowShape{spill, sampler.scored_spill()};
   Written written{from};
-  for_each_content(sampler, request, lengths, begin, end, [&](int64_t row, int64_t n, Words& words) {
+  for_each_row(sampler, request, placements, begin, end, [&](int64_t row, const Placement& placement, Words& words) {
     RowShape& at = written.end;
     const RowView view{batch.tokens() + at.tokens, batch.scored() + at.scored, batch.targets() + at.scored, at.tokens};
     const bool fits = at.tokens + reach.tokens <= limit.tokens && at.scored + reach.scored <= limit.scored;
-    const RowShape size = fits ? sampler.write(n, words, scratch, view) : write_aside(sampler, n, words, scratch, view);
+    const RowShape size = fits ? sampler.write(placement.length, words, scratch, view)
+                               : write_aside(sampler, placement.length, words, scratch, view);
     at = at + size;
     batch.cu_seqlens()[row + 1] = static_cast<int32_t>(at.tokens);
+    batch.offsets()[row] = offset_of(request, row, placement, size.tokens);
     written.largest_row = written.largest_row.most_of(size);
   });
   return written;
 }
 
-inline void draw_offsets(const Request& request, int64_t begin, int64_t end, const Batch& batch, int64_t first_token) {
-  if (request.context == 0) {
-    std::fill(batch.offsets() + begin, batch.offsets() + end, 0);
-    return;
-  }
-  int64_t start = first_token;
-  for_each_row(request, Part::offset, begin, end, one_block, [&](int64_t row, Words& words) {
-    const int64_t stop = batch.cu_seqlens()[row + 1];
-    batch.offsets()[row] = words.below(static_cast<uint32_t>(request.context - (stop - start) + 1));
-    start = stop;
-  });
-}
-
 // Where each share starts in the batch, and the end. One share alone may get more room than it needs; then nothing is measured.
-inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares,
-                                     std::vector<int32_t>& lengths) {
+inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares, Placements& placements) {
   std::vector<RowShape> ends(static_cast<size_t>(shares.shares) + 1);
   in_parallel(shares.shares, [&](int64_t share) {
     const int64_t begin = shares.begin(share), end = shares.end(share);
-    draw_lengths(request, begin, end, lengths);
-    RowShape room = largest_room(sampler, lengths, begin, end);
-    if (shares.shares > 1 || room.tokens > most_tokens) room = exact_room(sampler, request, lengths, begin, end);
+    draw_placements(request, begin, end, placements);
+    RowShape room = largest_room(sampler, placements, begin, end);
+    if (shares.shares > 1 || room.tokens > most_tokens) room = exact_room(sampler, request, placements, begin, end);
     ends[static_cast<size_t>(share) + 1] = room;
   });
   for (size_t i = 1; i < ends.size(); ++i) ends[i] = ends[i] + ends[i - 1];
@@ -298,16 +295,14 @@ inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& r
 
 inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
   const Shares shares(request.rows, request.threads);
-  std::vector<int32_t> lengths(static_cast<size_t>(request.rows));
-  const std::vector<RowShape> ends = lay_out(sampler, request, shares, lengths);
+  Placements placements(static_cast<size_t>(request.rows));
+  const std::vector<RowShape> ends = lay_out(sampler, request, shares, placements);
   Batch batch(request.rows, ends.back());
   batch.cu_seqlens()[0] = 0;
   std::vector<Written> written(static_cast<size_t>(shares.shares));
   in_parallel(shares.shares, [&](int64_t share) {
-    const int64_t begin = shares.begin(share), end = shares.end(share);
     const auto i = static_cast<size_t>(share);
-    written[i] = write_rows(sampler, request, lengths, begin, end, ends[i], ends[i + 1], batch);
-    draw_offsets(request, begin, end, batch, ends[i].tokens);
+    written[i] = write_rows(sampler, request, placements, shares.begin(share), shares.end(share), ends[i], ends[i + 1], batch);
   });
   RowShape largest_row;
   for (const Written& each : written) largest_row = largest_row.most_of(each.largest_row);

@@ -160,8 +160,9 @@ LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint3
     __builtin_memcpy(letters + i, &scaled, sizeof scaled);
     uneven |= (products & 0xFFFFu) < threshold;
   }
-  rejected = false;
-  for (int lane = 0; lane < 8; ++lane) rejected |= uneven[lane] != 0;
+  uint64_t any[4];
+  __builtin_memcpy(any, &uneven, sizeof any);
+  rejected = (any[0] | any[1] | any[2] | any[3]) != 0;
 }
 LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint32_t bound, uint8_t* letters, bool& rejected),
                 (draws, count, bound, letters, rejected))
@@ -211,20 +212,26 @@ LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64
 }
 LENGEN_DISPATCH(count_letters, (const uint8_t* from, int64_t count, int64_t letters, int32_t* counts), (from, count, letters, counts))
 
-// The greatest of 32 counts, how many there are of it, and the sum of their places.
-struct Greatest {
-  int32_t count;
-  int32_t times;
-  int32_t places;
-};
+using EightCounts = int32_t __attribute__((vector_size(32)));
 
-LENGEN_INLINE void find_greatest_plain(const int32_t* counts, Greatest& greatest) {
-  greatest = {};
-  for (int32_t i = 0; i < 32; ++i) greatest.count = counts[i] > greatest.count ? counts[i] : greatest.count;
-  for (int32_t i = 0; i < 32; ++i) greatest.times += counts[i] == greatest.count;
-  for (int32_t i = 0; i < 32; ++i) greatest.places += counts[i] == greatest.count ? i : 0;
+// The place of the greatest of 32 counts, or -1 if there are several.
+LENGEN_INLINE void find_greatest_plain(const int32_t* counts, int64_t& place) {
+  EightCounts parts[4];
+  __builtin_memcpy(parts, counts, sizeof parts);
+  EightCounts most = parts[0];
+  for (int i = 1; i < 4; ++i) most = parts[i] > most ? parts[i] : most;
+  int32_t greatest = most[0];
+  for (int lane = 1; lane < 8; ++lane) greatest = most[lane] > greatest ? most[lane] : greatest;
+  EightCounts found{};  // 64 for each place, plus the place itself
+  for (int32_t i = 0; i < 4; ++i) {
+    const EightCounts places = EightCounts{64, 65, 66, 67, 68, 69, 70, 71} + 8 * i;
+    found += (parts[i] == greatest) & places;
+  }
+  int32_t total = 0;
+  for (int lane = 0; lane < 8; ++lane) total += found[lane];
+  place = total < 128 ? total - 64 : -1;
 }
-LENGEN_DISPATCH(find_greatest, (const int32_t* counts, Greatest& greatest), (counts, greatest))
+LENGEN_DISPATCH(find_greatest, (const int32_t* counts, int64_t& place), (counts, place))
 
 // kept = kept & fresh, or kept | fresh: one step of a Bernoulli bit built from fair bits.
 LENGEN_INLINE void merge_bits_plain(bool either, const uint64_t* fresh, int64_t count, uint64_t* kept) {

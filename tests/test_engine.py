@@ -94,6 +94,20 @@ def test_bounded_integers_equal_the_twin(seed, bound):
     assert _engine.below(seed, bound, 20) == [twin.below(bound) for _ in range(20)]
 
 
+@given(seed=words64, bound=st.integers(1, 2**64 - 1))
+def test_rejected_placements_are_drawn_again_from_the_next_block(seed, bound):
+    def following(half: int) -> int:
+        for block in itertools.count(twins.PLACEMENT + 1):
+            words = twins.philox([block, 0, 0, 0], [seed & twins.MASK32, seed >> 32])
+            product = (words[2 * half] | words[2 * half + 1] << 32) * bound
+            if product & twins.MASK64 >= 2**64 % bound:
+                return product >> 64
+
+    rejected = 2**64 % bound > 0  # a draw of 0 leaves the remainder 0
+    expected = tuple(following(half) if rejected else 0 for half in (twins.LENGTH, twins.OFFSET))
+    assert _engine.settle(seed, 0, bound) == expected
+
+
 @given(seed=words64, bound=st.integers(1, 2**20), count=st.integers(0, 40))
 def test_shuffle_indices_equal_the_twin(seed, bound, count):
     count = min(count, bound)

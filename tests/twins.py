@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
 MASK32, MASK64 = 2**32 - 1, 2**64 - 1
-CONTENT, LENGTH, OFFSET = 0, 2**30, 2**31
+PLACEMENT = 2**31
+LENGTH, OFFSET = 0, 1
 LETTERS = 26
 
 
@@ -26,12 +28,12 @@ def philox(counter: list[int], key: list[int]) -> list[int]:
 
 
 class Words:
-    """The words of one part of one row, in order."""
+    """The content words of one row, in order."""
 
-    def __init__(self, seed: int, stream: int, row: int, part: int = CONTENT) -> None:
+    def __init__(self, seed: int, stream: int, row: int) -> None:
         self.key = [seed & MASK32, seed >> 32]
         self.rest = [row, stream & MASK32, stream >> 32]
-        self.block = part
+        self.block = 0
         self.ready: list[int] = []
 
     def next(self) -> int:
@@ -69,6 +71,16 @@ class Words:
     def fair_bits(self, count: int) -> list[int]:
         pairs = [self.pair() for _ in range((count + 63) // 64)]
         return [pairs[i // 64] >> i % 64 & 1 for i in range(count)]
+
+
+def placement(seed: int, stream: int, row: int, which: int, bound: int) -> int:
+    """Uniform in 0..bound-1 from half a block: the first half for the length, the second for the offset."""
+    for block in itertools.count(PLACEMENT):
+        words = philox([block, row, stream & MASK32, stream >> 32], [seed & MASK32, seed >> 32])
+        product = (words[2 * which] | words[2 * which + 1] << 32) * bound
+        if product & MASK64 >= 2**64 % bound:
+            return product >> 64
+    raise AssertionError
 
 
 def shuffle_indices(words: Words, count: int, bound: int) -> list[int]:
@@ -275,11 +287,11 @@ SAMPLERS = {
 
 def row(task, lengths: range, context: int, seed: int, stream: int, index: int, distribution: str):
     """One row as (tokens, offset, scored, targets), scored counted from the start of the row."""
-    n = lengths[Words(seed, stream, index, LENGTH).below(len(lengths))]
+    n = lengths[placement(seed, stream, index, LENGTH, len(lengths))]
     symbols = getattr(task.symbols, "count", 0) if task.alphabet_grows else 0
     x, y = SAMPLERS[task.name](Words(seed, stream, index), n, symbols, distribution == "hard")
     separator = [] if task.name == "addition" else [task.sep]
     tokens = [task.bos, *x, *separator, *y, task.eos]
-    offset = Words(seed, stream, index, OFFSET).below(context - len(tokens) + 1) if context else 0
+    offset = placement(seed, stream, index, OFFSET, context - len(tokens) + 1) if context else 0
     first = len(tokens) - len(y) - 2
     return tokens, offset, list(range(first, first + len(y) + 1)), [*y, task.eos]

@@ -135,15 +135,14 @@ class Majority final : public RowSampler {
 
  private:
   static constexpr int64_t letters = 26;
-  static constexpr int64_t none = -1;
 
   // Independent letters, redrawn while the two most frequent tie.
   static int64_t draw_until_clear(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
-    int64_t winner = none;
-    while (winner == none) {
+    int64_t winner;
+    do {
       draw_letters(n, words, x, scratch);
       winner = clear_winner(x, n);
-    }
+    } while (winner < 0);
     return winner;
   }
 
@@ -153,7 +152,11 @@ class Majority final : public RowSampler {
   // Sixteen random bits a letter; the few that would make letters uneven are drawn again, from left to right.
   static void draw_letters(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
     uint32_t* draws = at_least(scratch.draws, words_for_letters(n));
-    for (int64_t i = 0; i < words_for_letters(n); i += words_per_block) words.fill(draws + i, words_per_block);
+    if (n <= 64) {
+      for (int64_t i = 0; i < words_for_letters(n); i += words_per_block) words.fill(draws + i, words_per_block);
+    } else {
+      words.fill(draws, words_for_letters(n));
+    }
     const auto* halves = reinterpret_cast<const uint16_t*>(draws);
     bool rejected = false;
     scale_draws(halves, n, letters, x, rejected);
@@ -163,12 +166,13 @@ class Majority final : public RowSampler {
     }
   }
 
+  // The most frequent letter, or -1 if there is a tie.
   static int64_t clear_winner(const uint8_t* x, int64_t n) {
     std::array<int32_t, 32> counts{};
     count_letters(x, n, letters, counts.data());
-    Greatest greatest;
-    find_greatest(counts.data(), greatest);
-    return greatest.times == 1 ? greatest.places : none;
+    int64_t winner;
+    find_greatest(counts.data(), winner);
+    return winner;
   }
 
   // The winner occurs `share` + 1 times, as many rivals as possible `share` times, one rival what is left.
