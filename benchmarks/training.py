@@ -52,7 +52,7 @@ QUICK_SECONDS, FULL_SECONDS = 20, 240  # of the timings of one case
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: a shape, how many times as fast ours has to be (None: no claim), and the steps that warm it up."""
+    """One comparison: a shape, how many times as fast ours has to be (None: no claim), and the steps to warm up."""
 
     task: str
     layers: int

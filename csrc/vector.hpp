@@ -144,27 +144,28 @@ LENGEN_INLINE void identity_order_plain(int64_t count, uint32_t* out) {
 }
 LENGEN_DISPATCH(identity_order, (int64_t count, uint32_t* out), (count, out))
 
-// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8; rejected becomes true if a draw would make them uneven.
-LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint32_t bound, uint8_t* letters, bool& rejected) {
-  using Draws = uint16_t __attribute__((vector_size(16)));
-  using Products = uint32_t __attribute__((vector_size(32)));
-  using Letters = uint8_t __attribute__((vector_size(8)));
-  using Flags = int32_t __attribute__((vector_size(32)));
-  const uint32_t threshold = 65536u % bound;
+using EightDraws = uint16_t __attribute__((vector_size(16)));
+using EightLetters = uint8_t __attribute__((vector_size(8)));
+
+// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound < 256; rejected becomes true if a draw would make
+// the letters uneven.
+LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
+  using Flags = int16_t __attribute__((vector_size(16)));
+  const uint16_t threshold = static_cast<uint16_t>(65536u % bound);
   Flags uneven{};
   for (int64_t i = 0; i < count; i += 8) {
-    Draws eight;
-    __builtin_memcpy(&eight, draws + i, sizeof eight);
-    const Products products = __builtin_convertvector(eight, Products) * bound;
-    const Letters scaled = __builtin_convertvector(products >> 16, Letters);
-    __builtin_memcpy(letters + i, &scaled, sizeof scaled);
-    uneven |= (products & 0xFFFFu) < threshold;
+    EightDraws values;
+    __builtin_memcpy(&values, draws + i, sizeof values);
+    const EightDraws scaled = ((values >> 8) * bound + (((values & 255) * bound) >> 8)) >> 8;
+    const EightLetters eight = __builtin_convertvector(scaled, EightLetters);
+    __builtin_memcpy(letters + i, &eight, sizeof eight);
+    uneven |= (values * bound) < threshold;
   }
-  uint64_t any[4];
+  uint64_t any[2];
   __builtin_memcpy(any, &uneven, sizeof any);
-  rejected = (any[0] | any[1] | any[2] | any[3]) != 0;
+  rejected = (any[0] | any[1]) != 0;
 }
-LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint32_t bound, uint8_t* letters, bool& rejected),
+LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected),
                 (draws, count, bound, letters, rejected))
 
 // out[i] = first + i.

@@ -155,6 +155,8 @@ def evaluate(
     """
     ranges = [_as_range(length) for length in lengths]
     _check(model, task, ranges, count, offsets, token_budget)
+    if model.config.longest is None:
+        offsets = "zero"  # without positions there is nothing to shift
     lines = []
     for index, (low, high) in enumerate(ranges):
         rows = count or max(1, min(PAPER_COUNT, token_budget // task.tokens_at(high)))

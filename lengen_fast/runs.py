@@ -173,6 +173,11 @@ class RunDirectory:
             raise RunError(f"{path} is damaged: every line must be an object with a step")
         return lines
 
+    def discard_leftovers(self) -> None:
+        """Drop what a killed process was writing when it died."""
+        for path in self.path.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def rewind_metrics(self, step: int) -> list[dict]:
         """Drop the lines after ``step``, which a resumed run will write again; return those kept."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]

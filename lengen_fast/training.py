@@ -353,6 +353,7 @@ class _Trainer:
 
     def restore(self) -> None:
         """Go back to the last checkpoint of the directory; without one, training starts anew."""
+        self.directory.discard_leftovers()
         saved = self.directory.load_checkpoint()
         if saved is None:
             self.directory.rewind_metrics(0)

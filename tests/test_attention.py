@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lengen_fast.ops import Packing, attention, reference
+from lengen_fast.ops import Packing, attention, packing, reference
 from lengen_fast.ops.packing import RowSelection
 
 lengths_of_sequences = st.one_of(
@@ -23,11 +23,11 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
 @contextlib.contextmanager
-def padded_in(buckets, mask_budget=1 << 24):
-    """Attention that pads in that many groups of similar length, and whose masks are no larger than that."""
+def padded_in(short, mask_budget=1 << 24):
+    """Attention that pads in buckets, the first of sequences up to ``short``, with masks no larger than that budget."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "BUCKETS", buckets)
-        patch.setattr(MODULE, "BUCKETED_WORK", 0)
+        patch.setattr(packing, "SHORT", short)
+        patch.setattr(MODULE, "BUCKETED_WORK", 0 if short else 1 << 60)
         patch.setattr(MODULE, "MASK_BUDGET", mask_budget)
         yield
 
@@ -86,10 +86,10 @@ def assert_agrees(operands, compute, define):
 @example([1], (2, 8), 1, 0)
 @example([1, 0, 130], (1, 16), 1, 0)
 @example([1, 0, 130], (1, 16), 3, 0)
-def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_and_width, buckets, seed):
+def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_and_width, short, seed):
     operands = draw(3, sum(lengths), *heads_and_width, seed=seed, dtype=dtype, device=device).unbind()
     bounds = bounds_of(lengths, device)
-    with padded_in(buckets):
+    with padded_in(short):
         assert_agrees(
             operands,
             lambda q, k, v: attention(q, k, v, cu_seqlens=bounds),
@@ -103,11 +103,11 @@ def test_packed_sequences_follow_the_definition(dtype, device, lengths, heads_an
 def test_chosen_rows_follow_the_definition_however_small_the_mask(dtype, device, data, seed):
     lengths = data.draw(lengths_of_sequences)
     rows = data.draw(st.sets(st.integers(0, sum(lengths) - 1)) if sum(lengths) else st.just(set()))
-    with padded_in(data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 7, 64, 1 << 24]))):
+    with padded_in(data.draw(st.integers(0, 4)), data.draw(st.sampled_from([1, 7, 64, 1 << 24]))):
         assert_chosen_rows_agree(lengths, sorted(rows), seed, dtype, device)
 
 
-@pytest.mark.parametrize("buckets", [1, 2])
+@pytest.mark.parametrize("short", [0, 1, 2])
 @pytest.mark.parametrize("budget", [1, 20, 1 << 24])
 @pytest.mark.parametrize(
     ("lengths", "rows"),
@@ -123,8 +123,8 @@ def test_chosen_rows_follow_the_definition_however_small_the_mask(dtype, device,
     ],
     ids=["all", "last of each", "last of all", "first of all", "alike", "unlike", "none", "one sequence"],
 )
-def test_usual_choices_of_rows(lengths, rows, budget, buckets, device):
-    with padded_in(buckets, budget):
+def test_usual_choices_of_rows(lengths, rows, budget, short, device):
+    with padded_in(short, budget):
         assert_chosen_rows_agree(lengths, list(rows), 0, torch.float32, device)
 
 
@@ -216,21 +216,21 @@ def test_prepared_packing_and_selection_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "buckets"), [([3], 1), ([2, 2], 1), ([1, 3, 0], 1), ([1, 3, 0], 2), ([2, 0, 2, 1], 4)], ids=str
+    ("lengths", "short"), [([3], 0), ([2, 2], 1), ([1, 3, 0], 0), ([1, 3, 0], 1), ([2, 0, 2, 1], 1)], ids=str
 )
-def test_gradients_by_finite_differences(lengths, buckets, device):
+def test_gradients_by_finite_differences(lengths, short, device):
     operands = draw(3, sum(lengths), 2, 2, device=device).requires_grad_().unbind()
     bounds = bounds_of(lengths, device)
-    with padded_in(buckets):
+    with padded_in(short):
         assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, cu_seqlens=bounds), operands)
 
 
-@pytest.mark.parametrize("buckets", [1, 2])
+@pytest.mark.parametrize("short", [0, 1, 2])
 @pytest.mark.parametrize("rows", [[0], [1, 3], [0, 1, 2, 3, 4]], ids=str)
-def test_gradients_of_chosen_rows_by_finite_differences(rows, buckets, device):
+def test_gradients_of_chosen_rows_by_finite_differences(rows, short, device):
     q, k, v = draw(3, 5, 1, 2, device=device).requires_grad_().unbind()
     bounds, rows = bounds_of([2, 3], device), torch.tensor(rows, device=device)
-    with padded_in(buckets, mask_budget=3):
+    with padded_in(short, mask_budget=3):
         assert torch.autograd.gradcheck(
             lambda q, k, v: attention(q[rows], k, v, cu_seqlens=bounds, query_rows=rows), (q, k, v)
         )

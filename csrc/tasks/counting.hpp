@@ -135,6 +135,7 @@ class Majority final : public RowSampler {
 
  private:
   static constexpr int64_t letters = 26;
+  static constexpr int64_t letters_at_once = 256;
 
   // Independent letters, redrawn while the two most frequent tie.
   static int64_t draw_until_clear(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
@@ -158,10 +159,13 @@ class Majority final : public RowSampler {
       words.fill(draws, words_for_letters(n));
     }
     const auto* halves = reinterpret_cast<const uint16_t*>(draws);
+    for (int64_t i = 0; i < n; i += letters_at_once) scale_letters(halves + i, std::min(letters_at_once, n - i), words, x + i);
+  }
+
+  static void scale_letters(const uint16_t* halves, int64_t count, Words& words, uint8_t* x) {
     bool rejected = false;
-    scale_draws(halves, n, letters, x, rejected);
-    if (!rejected) return;
-    for (int64_t i = 0; i < n; ++i) {
+    scale_draws(halves, count, letters, x, rejected);
+    for (int64_t i = 0; rejected && i < count; ++i) {
       if (static_cast<uint16_t>(halves[i] * letters) < 65536 % letters) x[i] = static_cast<uint8_t>(words.below(letters));
     }
   }

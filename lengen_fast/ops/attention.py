@@ -17,8 +17,7 @@ from torch import Tensor
 from lengen_fast.ops.packing import Packing, RowSelection
 
 MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
-BUCKETS = 4  # groups of similar length in which a CPU pads,
-BUCKETED_WORK = 1 << 22  # where B T^2 H D is at least this
+BUCKETED_WORK = 1 << 22  # B T^2 H D from which a CPU pads in buckets of similar length
 
 
 def attention(
@@ -61,20 +60,21 @@ def attention(
         q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
     if packing is None:
         return _causal(q, k, v, scale)
-    buckets = _buckets(k, packing)
-    layout = packing.layout(buckets)
+    bucketed = _is_worth_buckets(k, packing)
+    layout = packing.bucketed_layout if bucketed else packing.layout
     if chosen is None:
         return layout.unpad([_causal(*padded, scale) for padded in layout.pad(q, k, v)])
-    queries, keys = chosen.layout(buckets), layout.pad(k, v)
-    parts = zip(queries.pad(q), keys, chosen.last_keys(buckets), strict=True)
-    return queries.unpad([_chosen_rows(*part_q, *part_kv, last_keys, scale) for part_q, part_kv, last_keys in parts])
+    queries = chosen.bucketed_layout if bucketed else chosen.layout
+    last_keys = chosen.bucketed_last_keys if bucketed else chosen.last_keys
+    parts = zip(queries.pad(q), layout.pad(k, v), last_keys, strict=True)
+    return queries.unpad([_chosen_rows(*part_q, *part_kv, keys, scale) for part_q, part_kv, keys in parts])
 
 
-def _buckets(k: Tensor, packing: Packing) -> int:
-    """In how many groups of similar length to pad: several where the padding costs more than the calls."""
-    if k.device.type != "cpu" or packing.is_uniform or packing.sequences < BUCKETS:
-        return 1
-    return BUCKETS if packing.sequences * packing.longest**2 * k[0].numel() >= BUCKETED_WORK else 1
+def _is_worth_buckets(k: Tensor, packing: Packing) -> bool:
+    """Whether padding to the longest costs more than several calls on sequences of similar length."""
+    if k.device.type != "cpu" or packing.is_uniform:
+        return False
+    return packing.sequences * packing.longest**2 * k[0].numel() >= BUCKETED_WORK
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

@@ -5,12 +5,15 @@ Padding exists only inside an operation that needs it (see ``attention``); every
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from operator import mul
 
 import torch
 from torch import Tensor
+
+SHORT = 16  # sequences of at most so many rows are padded in one bucket
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,28 +99,25 @@ class Packing:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.cu_seqlens[:-1].long()[self.sequence_of_row]
 
-    def layout(self, buckets: int = 1) -> PaddedLayout:
-        """Where the rows stand when sequences are padded in ``buckets`` groups of similar length (see there)."""
-        if buckets not in self._layouts:
-            self._layouts[buckets] = PaddedLayout.of(self, self._order(buckets), buckets)
-        return self._layouts[buckets]
+    @cached_property
+    def layout(self) -> PaddedLayout:
+        """Where the rows stand when every sequence is padded to the longest."""
+        return PaddedLayout.of(self, None, (self.sequences,))
 
     @cached_property
-    def _layouts(self) -> dict[int, PaddedLayout]:
-        return {}
-
-    def _order(self, buckets: int) -> Tensor | None:
-        """[B] int64: the sequences from short to long; None where they stay as they are."""
-        return None if buckets == 1 else torch.argsort(self.cu_seqlens.diff(), stable=True)
+    def bucketed_layout(self) -> PaddedLayout:
+        """Where the rows stand when sequences are padded in groups of similar length; reads the lengths."""
+        lengths, order = torch.sort(self.cu_seqlens.diff(), stable=True)
+        return PaddedLayout.of(self, order, _bucket_counts(lengths.tolist()))
 
     def pad(self, packed: Tensor) -> Tensor:
         """[N, ...] to [B, longest, ...], zeros where a sequence has ended."""
-        ((padded,),) = self.layout().pad(packed)
+        ((padded,),) = self.layout.pad(packed)
         return padded
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, longest, ...] to [N, ...]; the inverse of ``pad``."""
-        return self.layout().unpad([padded])
+        return self.layout.unpad([padded])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,23 +136,20 @@ class PaddedLayout:
     slot_of_row: Tensor | None
 
     @classmethod
-    def of(cls, packing: Packing, order: Tensor | None, buckets: int) -> PaddedLayout:
-        """Lay out ``packing`` with its sequences in ``order``, cut into ``buckets`` of equal counts.
+    def of(cls, packing: Packing, order: Tensor | None, counts: tuple[int, ...]) -> PaddedLayout:
+        """Lay out ``packing`` with its sequences in ``order``, ``counts`` of them in each bucket.
 
-        With more than one bucket the lengths are read from the device.
+        Without an order nothing is read from the device.
         """
         if order is None:
             row = None
             if not packing.is_uniform:
                 row = packing.sequence_of_row * packing.longest + packing.position_in_sequence
-            return cls(None, (packing.sequences,), (packing.longest,), row)
-        ordered = packing.cu_seqlens.diff()[order]
-        pieces = ordered.tensor_split(buckets)
-        counts = tuple(len(piece) for piece in pieces)
-        lengths = tuple(int(piece.max()) if len(piece) else 0 for piece in pieces)
-        widths = torch.repeat_interleave(torch.tensor(lengths), torch.tensor(counts))
+            return cls(None, counts, (packing.longest,), row)
+        lengths = tuple(int(bucket.max()) for bucket in packing.cu_seqlens.diff()[order].split(counts))
+        padded = torch.repeat_interleave(torch.tensor(lengths), torch.tensor(counts))
         first_slot = torch.empty_like(order)
-        first_slot[order] = widths.cumsum(0) - widths
+        first_slot[order] = padded.cumsum(0) - padded
         return cls(order, counts, lengths, first_slot[packing.sequence_of_row] + packing.position_in_sequence)
 
     def pad(self, *packed: Tensor) -> list[tuple[Tensor, ...]]:
@@ -230,39 +227,45 @@ class RowSelection:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def layout(self, buckets: int = 1) -> PaddedLayout:
-        """Where the chosen rows stand when their sequences stand as in ``source.layout(buckets)``."""
-        if buckets not in self._layouts:
-            self._layouts[buckets] = PaddedLayout.of(self.packing, self.source.layout(buckets).order, buckets)
-        return self._layouts[buckets]
+    @cached_property
+    def layout(self) -> PaddedLayout:
+        """Where the chosen rows stand when their sequences stand as in ``source.layout``."""
+        return PaddedLayout.of(self.packing, None, (self.packing.sequences,))
 
     @cached_property
-    def _layouts(self) -> dict[int, PaddedLayout]:
-        return {}
-
-    def last_keys(self, buckets: int = 1) -> list[Tensor]:
-        """For each bucket [count, most] int64, or [1, most] where its sequences agree: ``position``, padded with 0."""
-        if buckets not in self._last_keys:
-            last_keys = [keys for (keys,) in self.layout(buckets).pad(self.position)]
-            self._last_keys[buckets] = [_if_equal_one(keys) for keys in last_keys] if self._may_agree else last_keys
-        return self._last_keys[buckets]
-
-    @property
-    def _may_agree(self) -> bool:
-        return self.source.is_uniform and self.packing.is_uniform
+    def bucketed_layout(self) -> PaddedLayout:
+        """Where the chosen rows stand when their sequences stand as in ``source.bucketed_layout``."""
+        return PaddedLayout.of(self.packing, self.source.bucketed_layout.order, self.source.bucketed_layout.counts)
 
     @cached_property
-    def _last_keys(self) -> dict[int, list[Tensor]]:
-        return {}
+    def last_keys(self) -> list[Tensor]:
+        """[B, most] int64, or [1, most] where all sequences agree: ``position`` in ``layout``, padded with 0."""
+        ((keys,),) = self.layout.pad(self.position)
+        may_agree = self.source.is_uniform and self.packing.is_uniform and keys.device.type == "cpu"
+        return [keys[:1] if may_agree and bool((keys == keys[:1]).all()) else keys]
+
+    @cached_property
+    def bucketed_last_keys(self) -> list[Tensor]:
+        """[count, most] int64 for each bucket: ``position`` in ``bucketed_layout``, padded with 0."""
+        return [keys for (keys,) in self.bucketed_layout.pad(self.position)]
 
     def take(self, packed: Tensor) -> Tensor:
         """[N, ...] to [P, ...]."""
         return _Gather.apply(packed, self.rows)
 
 
-def _if_equal_one(keys: Tensor) -> Tensor:
-    """[count, most], or its first row if all are equal; only a CPU is asked."""
-    return keys[:1] if keys.device.type == "cpu" and bool((keys == keys[:1]).all()) else keys
+def _bucket_counts(lengths: list[int]) -> tuple[int, ...]:
+    """Cut increasing lengths below three quarters of the longest of each bucket; short ones go together.
+
+    So at most a third more rows are padded than there are, beside the shortest sequences.
+    """
+    counts, end = [], len(lengths)
+    while end:
+        longest = lengths[end - 1]
+        begin = 0 if longest <= SHORT else bisect_right(lengths, 0.75 * longest, 0, end)
+        counts.append(end - begin)
+        end = begin
+    return tuple(reversed(counts))
 
 
 def _check_rows(rows: Tensor, total: int) -> None:
