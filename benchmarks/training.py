@@ -52,7 +52,7 @@ QUICK_SECONDS, FULL_SECONDS = 20, 240  # of the timings of one case
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: a shape, how many times as fast ours has to be (None: no claim), and the steps to warm up."""
+    """A shape, how many times as fast ours has to be there (None: no claim), and the steps that warm a chunk up."""
 
     task: str
     layers: int
@@ -256,18 +256,22 @@ class _ChunkDone(Exception):
 
 
 class _Clock:
-    """Counts the steps of one chunk of training and ends it after ``seconds``; the first steps do not count."""
+    """Times the steps of one chunk of training, those that warm it up left out, and ends it after ``seconds``."""
 
     def __init__(self, case: Case, device: str, seconds: float = CHUNK_SECONDS):
-        self.first, self.device, self.seconds = case.warm_steps, device, seconds
+        self.warm_steps, self.device, self.seconds = case.warm_steps, device, seconds
+        self.first: int | None = None  # the last step of the warm-up
         self.began = self.seconds_per_step = math.nan
 
     def step_done(self, step: int) -> None:
         """To be called after step 1, 2, ..."""
-        if step == self.first:
-            _synchronize(self.device)
+        if step == 1:
             self.began = time.perf_counter()
-        elif step > self.first and time.perf_counter() - self.began >= self.seconds:
+        late = time.perf_counter() - self.began >= self.seconds
+        if self.first is None and (step == self.warm_steps or late):
+            _synchronize(self.device)
+            self.first, self.began = step, time.perf_counter()
+        elif self.first is not None and late:
             _synchronize(self.device)
             self.seconds_per_step = (time.perf_counter() - self.began) / (step - self.first)
             raise _ChunkDone
@@ -297,7 +301,7 @@ def _loss_difference(case: Case) -> float:
     hf_model = to_gpt2(model)
     differences = []
     with _stream(case) as stream:
-        for _ in range(4):
+        for _ in range(2):
             batch = next(stream)
             differences.append(float(abs(training_loss(model, batch) - hf_model(**_as_padded(batch)).loss)))
     if max(differences) > 1e-4:

@@ -140,7 +140,8 @@ struct RowView {
 class Batch {
  public:
   Batch(int64_t rows, RowShape room) : rows_(rows), size_(room) {
-    slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) + padded<int32_t>(rows + 1));
+    slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) +
+                 padded<int32_t>(rows + 1));
     std::byte* next = slab_.data();
     tokens_ = place<int64_t>(room.tokens, next);
     scored_ = place<int64_t>(room.scored, next);

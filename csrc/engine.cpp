@@ -30,7 +30,8 @@ class Sampler {
  public:
   Sampler(const std::string& task, const std::string& distribution, int64_t symbols, int64_t low, int64_t high, uint64_t seed,
           int64_t context)
-      : rows_(make_sampler(task, distribution, symbols)), lengths_(reachable_lengths(*rows_, low, high)), seed_(seed), context_(context) {
+      : rows_(make_sampler(task, distribution, symbols)), lengths_(reachable_lengths(*rows_, low, high)), seed_(seed),
+        context_(context) {
     check_context(*rows_, lengths_, context);
   }
 
@@ -158,7 +159,8 @@ PYBIND11_MODULE(_engine, module) {
       .def_property_readonly("offsets", &view<int64_t, &Batch::offsets, rows_in>, "[B] int64")
       .def_property_readonly("scored", &view<int64_t, &Batch::scored, scored_in>, "[P] int64, indices into tokens")
       .def_property_readonly("targets", &view<int64_t, &Batch::targets, scored_in>, "[P] int64")
-      .def_property_readonly("longest", [](const Batch& batch) { return batch.largest_row().tokens; }, "tokens of the longest row")
+      .def_property_readonly("longest", [](const Batch& batch) { return batch.largest_row().tokens; },
+                             "tokens of the longest row")
       .def_property_readonly("most_scored", [](const Batch& batch) { return batch.largest_row().scored; },
                              "scored positions of the row that has most");
 
@@ -174,8 +176,8 @@ PYBIND11_MODULE(_engine, module) {
           py::arg("rows"), py::arg("stream") = 0, py::arg("first_row") = 0, py::arg("threads") = 1);
 
   py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
-      .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop, size_t capacity,
-                       int threads) {
+      .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop,
+                       size_t capacity, int threads) {
              auto source = std::make_shared<SamplerSteps>(std::move(sampler), rows);
              check_rows(rows, 0);
              const uint64_t end = std::max(start, stop.value_or(no_end));

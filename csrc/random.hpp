@@ -57,7 +57,8 @@ class Words {
   explicit Words(const RowKey& key) : key_(key) {}
 
   Words(const RowKey& key, const uint32_t* head, int64_t head_blocks)
-      : key_(key), block_(content_block + static_cast<uint32_t>(head_blocks)), at_(head), end_(head + words_per_block * head_blocks) {}
+      : key_(key), block_(content_block + static_cast<uint32_t>(head_blocks)), at_(head),
+        end_(head + words_per_block * head_blocks) {}
 
   Words(const Words&) = delete;
   Words& operator=(const Words&) = delete;
@@ -67,9 +68,11 @@ class Words {
     return *at_++;
   }
 
+  // The next two words, low half first.
   uint64_t next_pair() {
-    const uint64_t low = next();
-    return low | static_cast<uint64_t>(next()) << 32;
+    uint64_t pair;
+    fill(&pair, 1);
+    return pair;
   }
 
   // Exactly uniform in 0..bound-1, bound >= 1: Lemire's multiplication with rejection ("Fast random integer generation in an
@@ -125,38 +128,37 @@ class Words {
 inline constexpr int64_t most_indices = 8;
 inline constexpr uint64_t greatest_product = uint64_t{1} << 48;
 
-// The product of bound, bound-step, bound-2 step, ...
-inline uint64_t product_of_bounds(int64_t size, int64_t bound, int64_t step) {
-  uint64_t product = 1;
-  for (int64_t i = 0; i < size; ++i) product *= static_cast<uint64_t>(bound - i * step);
-  return product;
-}
-
-// Indices below bound, bound-step, bound-2 step, ... from one pair of words; returns the rest that decides about rejection.
-LENGEN_INLINE uint64_t split_pair(uint64_t pair, int64_t size, int64_t bound, int64_t step, uint32_t* indices) {
+// Indices below bound, bound-step, bound-2 step, ... from one pair of words: multiplying by one bound after the other leaves
+// each index above the binary point. Returns what is left, which decides about rejection.
+LENGEN_INLINE uint64_t split_pair(uint64_t pair, int64_t size, uint32_t bound, uint32_t step, uint32_t* indices) {
 #pragma GCC unroll 8
-  for (int64_t i = 0; i < size; ++i) {
-    const auto scaled = static_cast<unsigned __int128>(pair) * static_cast<uint64_t>(bound - i * step);
+  for (int64_t i = 0; i < size; ++i, bound -= step) {
+    const auto scaled = static_cast<unsigned __int128>(pair) * bound;
     indices[i] = static_cast<uint32_t>(scaled >> 64);
     pair = static_cast<uint64_t>(scaled);
   }
   return pair;
 }
 
-// Goes on with a pair that may have to be rejected.
-LENGEN_RARE inline void reject_pairs(uint64_t rest, int64_t size, int64_t bound, int64_t step, Words& words, uint32_t* indices) {
-  const uint64_t product = product_of_bounds(size, bound, step), threshold = (0 - product) % product;
-  while (rest < threshold) rest = split_pair(words.next_pair(), size, bound, step, indices);
+// The first pair from `pair` on that need not be rejected.
+LENGEN_RARE inline uint64_t accepted_pair(uint64_t pair, int64_t size, uint32_t bound, uint32_t step, Words& words) {
+  uint64_t product = 1;
+  for (int64_t i = 0; i < size; ++i) product *= bound - static_cast<uint32_t>(i) * step;
+  while (pair * product < (0 - product) % product) pair = words.next_pair();
+  return pair;
 }
 
-// Calls visit(first + i, index) with indices below bound, bound-step, bound-2 step, ..., independent and exactly uniform, all from one
-// pair of words: multiplying by one bound after the other leaves each index above the binary point (Brackett-Rozinsky and
-// Lemire, "Batched ranged random integer generation", 2024). The product of the bounds must be at most 2^48.
+// Calls visit(first + i, index) with indices below bound, bound-step, bound-2 step, ..., independent and exactly uniform, all
+// from one pair of words (Brackett-Rozinsky and Lemire, "Batched ranged random integer generation", 2024). The product of the
+// bounds must be at most 2^48, so that a pair is rarely rejected.
 template <class Visit>
 LENGEN_INLINE void draw_index_group(int64_t first, int64_t size, int64_t bound, int64_t step, Words& words, Visit&& visit) {
+  const auto greatest = static_cast<uint32_t>(bound), down = static_cast<uint32_t>(step);
+  const uint64_t pair = words.next_pair();
   uint32_t indices[most_indices];
-  const uint64_t rest = split_pair(words.next_pair(), size, bound, step, indices);
-  if (rest < greatest_product) [[unlikely]] reject_pairs(rest, size, bound, step, words, indices);
+  if (split_pair(pair, size, greatest, down, indices) < greatest_product) [[unlikely]] {
+    split_pair(accepted_pair(pair, size, greatest, down, words), size, greatest, down, indices);
+  }
 #pragma GCC unroll 8
   for (int64_t i = 0; i < size; ++i) visit(first + i, indices[i]);
 }
@@ -168,8 +170,8 @@ inline int64_t index_group_size(int64_t bound) {
   return bound <= 1 << 16 ? 3 : 2;
 }
 
-// Calls visit(i, index) for i = 0, 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. Stops at the first
-// whole group that reaches `count`, so up to five further places below `bound` may be visited.
+// Calls visit(i, index) for i = 0, 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. Stops at
+// the first whole group that reaches `count`, so up to five further places below `bound` may be visited.
 template <class Visit>
 LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
   for (int64_t i = 0; i < count;) {

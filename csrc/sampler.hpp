@@ -191,7 +191,8 @@ class Heads {
   }
 
   Words words(int64_t i) const {
-    return Words({key_.seed, key_.stream, key_.row + static_cast<uint32_t>(i)}, words_ + i * blocks_ * words_per_block, blocks_);
+    const RowKey key{key_.seed, key_.stream, key_.row + static_cast<uint32_t>(i)};
+    return Words(key, words_ + i * blocks_ * words_per_block, blocks_);
   }
 
  private:
@@ -224,7 +225,8 @@ inline RowShape largest_room(const RowSampler& sampler, const Placements& placem
   return room;
 }
 
-inline RowShape exact_room(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end) {
+inline RowShape exact_room(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin,
+                           int64_t end) {
   if (!sampler.shape_varies()) return largest_room(sampler, placements, begin, end);
   Scratch& scratch = Scratch::of_this_thread();
   RowShape room;
@@ -259,10 +261,10 @@ struct Written {
 };
 
 // Writes rows begin..end-1 between the totals `from` and `limit` of the batch.
-inline Written write_rows(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end,
-                          RowShape from, RowShape limit, const Batch& batch) {
+inline Written write_rows(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin,
+                          int64_t end, RowShape from, RowShape limit, const Batch& batch) {
   Scratch& scratch = Scratch::of_this_thread();
-  const RowShape largest = sampler.largest_shape(request.lengths.last()), reach = largest + RowShape{spill, sampler.scored_spill()};
+  const RowShape reach = sampler.largest_shape(request.lengths.last()) + RowShape{spill, sampler.scored_spill()};
   Written written{from};
   for_each_row(sampler, request, placements, begin, end, [&](int64_t row, const Placement& placement, Words& words) {
     RowShape& at = written.end;
@@ -279,7 +281,8 @@ inline Written write_rows(const RowSampler& sampler, const Request& request, con
 }
 
 // Where each share starts in the batch, and the end. One share alone may get more room than it needs; then nothing is measured.
-inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares, Placements& placements) {
+inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares,
+                                     Placements& placements) {
   std::vector<RowShape> ends(static_cast<size_t>(shares.shares) + 1);
   in_parallel(shares.shares, [&](int64_t share) {
     const int64_t begin = shares.begin(share), end = shares.end(share);

@@ -1,4 +1,4 @@
-// The inner loops, compiled once for plain code and once more for AVX2 where the compiler can; the processor decides at run time.
+// The inner loops, compiled once for plain code and once more for AVX2 where the compiler can; the processor decides when it runs.
 //
 // Both paths give the same integers. Everything else in csrc/ is free of processor-specific code.
 #pragma once
@@ -147,8 +147,8 @@ LENGEN_DISPATCH(identity_order, (int64_t count, uint32_t* out), (count, out))
 using EightDraws = uint16_t __attribute__((vector_size(16)));
 using EightLetters = uint8_t __attribute__((vector_size(8)));
 
-// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound < 256; rejected becomes true if a draw would make
-// the letters uneven.
+// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound < 256; rejected becomes true if a draw would
+// make the letters uneven.
 LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
   using Flags = int16_t __attribute__((vector_size(16)));
   const uint16_t threshold = static_cast<uint16_t>(65536u % bound);
@@ -206,12 +206,15 @@ LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64
   int64_t done = 0;
   while (count - done >= 256) {
     const int64_t steps = (count - done) / 32 < 255 ? (count - done) / 32 : 255;
-    for (int64_t letter = 0; letter < letters; ++letter) counts[letter] += count_byte(from + done, steps, static_cast<uint8_t>(letter));
+    for (int64_t letter = 0; letter < letters; ++letter) {
+      counts[letter] += count_byte(from + done, steps, static_cast<uint8_t>(letter));
+    }
     done += 32 * steps;
   }
   for (; done < count; ++done) ++counts[from[done]];
 }
-LENGEN_DISPATCH(count_letters, (const uint8_t* from, int64_t count, int64_t letters, int32_t* counts), (from, count, letters, counts))
+LENGEN_DISPATCH(count_letters, (const uint8_t* from, int64_t count, int64_t letters, int32_t* counts),
+                (from, count, letters, counts))
 
 using EightCounts = int32_t __attribute__((vector_size(32)));
 

@@ -35,7 +35,7 @@ struct DrawInto {
   }
 };
 
-// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely. A few values more may be written.
+// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely. A few more may be written.
 inline void draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
   uint32_t* order = identity_of(symbols, scratch);
   const DrawInto draw{order, drawn};
