@@ -40,17 +40,31 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, packing: Packing, rows: RowSelection | None = None) -> Tensor:
         """hidden [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed."""
-        if rows is None:
-            q, k, v = self._split(self.qkv(hidden)).unbind(1)
-        else:
-            width = self.out.in_features
-            (q_weight, kv_weight), (q_bias, kv_bias) = (
-                parameter.split((width, 2 * width)) for parameter in (self.qkv.weight, self.qkv.bias)
+        if rows is not None:
+            return self.out(self._chosen(hidden, packing, rows))
+        q, k, v = self._split(self.qkv(hidden)).unbind(1)
+        return self.out(attention(q, k, v, cu_seqlens=packing).flatten(1))
+
+    def _chosen(self, hidden: Tensor, packing: Packing, rows: RowSelection) -> Tensor:
+        """[N, C] to [P, C]: what the heads of the chosen rows read, side by side."""
+        width = self.out.in_features
+        q_weight, k_weight, v_weight = self.qkv.weight.split(width)
+        q_bias, k_bias, v_bias = self.qkv.bias.split(width)
+        q = F.linear(rows.take(hidden), q_weight, q_bias).unflatten(1, (self.heads, -1))
+        if len(hidden) * width <= len(rows) * (width + packing.longest * (self.heads - 1)):
+            k, v = (
+                F.linear(hidden, weight, bias).unflatten(1, (self.heads, -1))
+                for weight, bias in ((k_weight, k_bias), (v_weight, v_bias))
             )
-            q = self._split(F.linear(rows.take(hidden), q_weight, q_bias)).squeeze(1)
-            k, v = self._split(F.linear(hidden, kv_weight, kv_bias)).unbind(1)
-        mixed = attention(q, k, v, cu_seqlens=packing, query_rows=rows)
-        return self.out(mixed.flatten(1))
+            return attention(q, k, v, cu_seqlens=packing, query_rows=rows).flatten(1)
+        # few rows: move the projections of keys and values to the side of the queries, (q W_k) . h and (sum p h) W_v;
+        # the bias of the keys adds the same to every logit of a query, and softmax forgets it
+        q = torch.bmm(q.transpose(0, 1), k_weight.unflatten(0, (self.heads, -1))).transpose(0, 1)
+        scale = (width // self.heads) ** -0.5
+        memory = hidden.unsqueeze(1)
+        read = attention(q, memory, memory, softmax_scale=scale, cu_seqlens=packing, query_rows=rows)
+        v = torch.bmm(read.transpose(0, 1), v_weight.unflatten(0, (self.heads, -1)).mT).transpose(0, 1)
+        return v.flatten(1) + v_bias
 
     def _split(self, projected: Tensor) -> Tensor:
         """[N, parts * C] to [N, parts, H, D]."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lengen_fast.data import Batch, Stream
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
@@ -230,8 +230,8 @@ class _Trainer:
         self.task, self.config, self.directory, self.device = task, train_config, directory, device
         self.observer = observer
         self.model = Transformer(config, seed=train_config.seed).to(device)
-        self.parameters = list(self.model.parameters())
-        self.optimizer = _adamw(self.model, train_config)
+        self.parameters = _FlatParameters.of(self.model)
+        self.optimizer = _adamw(self.parameters, train_config)
         self.found_inf = torch.zeros((), device=device)
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -277,8 +277,8 @@ class _Trainer:
         loss.backward()
         self._clip()
         self.optimizer.step()
-        for parameter in self.parameters:
-            parameter.grad = None
+        for flat in self.parameters:
+            flat.values.grad.zero_()
         self.losses[self.step % config.log_every] = loss.detach()
         self.step += 1
         self.tokens += len(batch.tokens)
@@ -287,7 +287,7 @@ class _Trainer:
     def _clip(self) -> None:
         """Have the fused optimizer divide the gradients by max(1, norm / clip_norm) while it reads them."""
         if self.config.clip_norm is not None:
-            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+            norm = torch.nn.utils.get_total_norm([flat.values.grad for flat in self.parameters])
             self.optimizer.grad_scale = (norm / self.config.clip_norm).clamp_(min=1.0)
             self.optimizer.found_inf = self.found_inf
 
@@ -387,14 +387,54 @@ class _Trainer:
         return self._as_run()
 
     def _as_run(self) -> Run:
+        for flat in self.parameters:
+            flat.release()
         return Run(self.model.eval(), self.task, self.config, self.step, self.in_range, self.history, self.directory)
 
 
-def _adamw(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices and tables only."""
-    decayed = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+class _FlatParameters:
+    """Parameters of one weight decay as views of one vector, and their gradients likewise.
+
+    A model of width 16 spends a quarter of a step on the optimizer's visits to its seventeen tensors, otherwise.
+
+    Attributes:
+        values: [n] parameter for the optimizer, with its gradient.
+        decayed: whether weight decay applies.
+    """
+
+    ALIGNMENT = 16  # elements: each view begins on a cache line
+
+    def __init__(self, parameters: list[nn.Parameter], decayed: bool):
+        self.parameters, self.decayed = parameters, decayed
+        sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in parameters]
+        self.values = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
+        self.values.grad = torch.zeros_like(self.values)
+        pieces = zip(parameters, self.values.data.split(sizes), self.values.grad.split(sizes), strict=True)
+        for parameter, values, gradients in pieces:
+            view = values[: parameter.numel()].view_as(parameter)
+            view.copy_(parameter.data)
+            parameter.data = view
+            parameter.grad = gradients[: parameter.numel()].view_as(parameter)
+
+    @classmethod
+    def of(cls, model: Transformer) -> list[_FlatParameters]:
+        """Matrices and tables, which decay; biases and norms, which do not."""
+        parameters = list(model.parameters())
+        return [
+            cls([parameter for parameter in parameters if parameter.dim() >= 2], decayed=True),
+            cls([parameter for parameter in parameters if parameter.dim() < 2], decayed=False),
+        ]
+
+    def release(self) -> None:
+        """Give every parameter a memory of its own again."""
+        for parameter in self.parameters:
+            parameter.data, parameter.grad = parameter.data.clone(), None
+
+
+def _adamw(parameters: list[_FlatParameters], config: TrainConfig) -> torch.optim.AdamW:
+    groups = [
+        {"params": [flat.values], "weight_decay": config.weight_decay if flat.decayed else 0.0} for flat in parameters
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 

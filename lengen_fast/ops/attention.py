@@ -33,7 +33,7 @@ def attention(
 
     Args:
         q: [N, H, D] packed, or [B, T, H, D]; with ``query_rows``, [P, H, D]: only the chosen rows.
-        k, v: [N, H, D] packed, or [B, T, H, D].
+        k, v: [N, H, D] packed, or [B, T, H, D]; with ``query_rows`` also [N, 1, D], which all heads of q share.
         softmax_scale: factor of the logits; 1/sqrt(D) if None.
         cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N; or a ``Packing``, which also
             carries what several calls on the same rows can share. None for [B, T, H, D] or one packed sequence.
@@ -52,7 +52,7 @@ def attention(
         raise ValueError("cu_seqlens and query_rows need packed q, k and v, [N, H, D], not [B, T, H, D]")
     packing = Packing.of(k, cu_seqlens) if k.dim() == 3 else None
     chosen = None if query_rows is None else RowSelection.of(packing, query_rows)
-    _check_operands(q, k, v, k.shape if chosen is None else (len(chosen), *k.shape[1:]))
+    _check_operands(q, k, v, k.shape if chosen is None else (len(chosen), _heads(q, k), k.shape[2]))
     scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale
     if q.numel() == 0:
         return q.clone()  # nothing to compute, and still in the graph
@@ -66,8 +66,9 @@ def attention(
         return layout.unpad([_causal(*padded, scale) for padded in layout.pad(q, k, v)])
     queries = chosen.bucketed_layout if bucketed else chosen.layout
     last_keys = chosen.bucketed_last_keys if bucketed else chosen.last_keys
-    parts = zip(queries.pad(q), layout.pad(k, v), last_keys, strict=True)
-    return queries.unpad([_chosen_rows(*part_q, *part_kv, keys, scale) for part_q, part_kv, keys in parts])
+    keys = [(memory, memory) for (memory,) in layout.pad(k)] if k is v else layout.pad(k, v)
+    parts = zip(queries.pad(q), keys, last_keys, strict=True)
+    return queries.unpad([_chosen_rows(*part_q, *part_kv, limit, scale) for part_q, part_kv, limit in parts])
 
 
 def _is_worth_buckets(k: Tensor, packing: Packing) -> bool:
@@ -88,9 +89,13 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, last_keys: Tensor, scale: float) -> Tensor:
-    """q [B, most, H, D] against k, v [B, T, H, D], each query up to its last key [B or 1, most]."""
+    """q [B, most, H, D] against k, v [B, T, H or 1, D], each query up to its last key [B or 1, most]."""
     if q.numel() == 0:
         return torch.zeros_like(q)
+    heads = q.shape[2]
+    if heads != k.shape[2]:  # one head of keys for all: its queries are so many more rows
+        folded = _chosen_rows(q.flatten(1, 2).unsqueeze(2), k, v, last_keys.repeat_interleave(heads, dim=1), scale)
+        return folded.squeeze(2).unflatten(1, (-1, heads))
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     longest = k.shape[2]
     block = max(1, MASK_BUDGET // (len(last_keys) * longest))
@@ -115,6 +120,11 @@ def _check_keys(k: Tensor, v: Tensor) -> None:
         )
     if k.shape[-1] == 0:
         raise ValueError(f"k and v must have a head width D of at least 1, got shape {tuple(k.shape)}")
+
+
+def _heads(q: Tensor, k: Tensor) -> int:
+    """Heads that q must have with ``query_rows``: those of k, or any number if k has one for all of them."""
+    return q.shape[1] if k.shape[1] == 1 and q.dim() == 3 and q.shape[1] > 0 else k.shape[1]
 
 
 def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> None:
