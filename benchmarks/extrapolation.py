@@ -118,5 +118,5 @@ def _lines(directory: RunDirectory) -> Iterator[tuple]:
     outcome = reporting.outcome(directory)
     for line in outcome.table:
         low, high = line.interval
-        figure = reporting.published_at(outcome.published, line)
+        figure = reporting.published_at(outcome, line)
         yield line.label, line.count, line.exact, low, high, "-" if figure is None else figure

@@ -107,9 +107,11 @@ def generate_command(options: argparse.Namespace) -> None:
 
     task = lf.task(options.task)
     low, high = options.length or (task.min_length, 50)
-    task = task.with_symbols(max(high, 1))
+    task = _with_symbols(task, high)
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
     _check_count(options.count)
+    if options.count > 2**32:
+        raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
         batch = task.sample(
             min(at_once, options.count - first), (low, high), options.seed, options.distribution, first_row=first
@@ -169,8 +171,9 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from lengen_fast.evaluation import evaluate
     from lengen_fast.progress import EvaluationReport
     from lengen_fast.runs import RunDirectory
+    from lengen_fast.training import check_device
 
-    _check_device(options.device)
+    check_device(options.device)
     directory = RunDirectory.open(options.run)
     model, state = directory.load_model(options.device)
     with EvaluationReport([_label(length) for length in options.lengths]) as report:
@@ -240,16 +243,17 @@ def _new_plan(options: argparse.Namespace) -> Plan:
     from lengen_fast.evaluation import check_context
     from lengen_fast.runs import RunDirectory
     from lengen_fast.tasks import task as find_task
-    from lengen_fast.training import check_settings, default_configs, run_settings
+    from lengen_fast.training import check_device, check_settings, default_configs, run_settings
 
-    _check_device(options.device)
+    check_device(options.device)
     positions = options.positions or "ape"
     task = find_task(options.task)
     lengths = options.eval_lengths or _default_lengths(task, positions)
     ranges = [length if isinstance(length, tuple) else (length, length) for length in lengths]
-    longest = max(high for _, high in ranges)
-    task = task.with_symbols(longest)
-    for low, high in ranges:
+    trained = options.train_length or (task.min_length, 50)
+    longest = max(high for _, high in [*ranges, trained])
+    task = _with_symbols(task, longest)
+    for low, high in [*ranges, trained]:
         task.check_lengths(low, high)
     model, train = default_configs(
         task,
@@ -270,9 +274,9 @@ def _new_plan(options: argparse.Namespace) -> Plan:
 
 def _resumed_plan(options: argparse.Namespace) -> Plan:
     from lengen_fast.runs import RunDirectory
-    from lengen_fast.training import TrainConfig
+    from lengen_fast.training import TrainConfig, check_device
 
-    _check_device(options.device)
+    check_device(options.device)
     directory = RunDirectory.open(options.out)
     config = directory.config
     model, train = directory.model_config, TrainConfig(**config["train"])
@@ -299,6 +303,13 @@ def _default_lengths(task: Task, positions: str) -> list[int | tuple[int, int]]:
     return [*bins, 512, 4096] if positions == "nope" and not task.alphabet_grows else bins
 
 
+def _with_symbols(task: Task, longest: int) -> Task:
+    """An alphabet for the longest length, where there can be one; ``check_lengths`` says where there cannot."""
+    from lengen_fast.tasks import LONGEST_LENGTH
+
+    return task.with_symbols(longest) if 0 < longest <= LONGEST_LENGTH else task
+
+
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
@@ -315,10 +326,15 @@ def _shape_sentence(plan: Plan) -> str:
     table = f", {model.context} positions" if model.longest is not None else ""
     regularized = f", regularized {train.regularize:g}" if train.regularize else ""
     return (
-        f"{model.layers} layers, {model.heads} heads, width {model.width}{table}; at most {train.steps} steps of "
+        f"{_plural(model.layers, 'layer')}, {_plural(model.heads, 'head')}, width {model.width}{table}; "
+        f"at most {train.steps} steps of "
         f"{train.batch} strings of length {train.length[0]} to {train.length[1]}, "
         f"learning rate {train.learning_rate:g}{regularized}"
     )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _training_sentence(run: Run) -> str:
@@ -394,19 +410,6 @@ def _label(length: int | tuple[int, int]) -> str:
 def _check_count(count: int) -> None:
     if count < 1:
         raise ValueError(f"--count must be at least 1, got {count}")
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ValueError(f"there is no device {name!r} here: choose one of {', '.join(found)}") from None
-    if device.type == "meta":
-        raise ValueError("device 'meta' holds no numbers: choose cpu or cuda")
 
 
 def _parser() -> argparse.ArgumentParser:

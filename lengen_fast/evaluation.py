@@ -76,7 +76,11 @@ class Accuracy:
     @classmethod
     def from_dict(cls, content: dict) -> Accuracy:
         """The inverse of ``as_dict``."""
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        line = cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        for part, whole in (("correct", "count"), ("positions_correct", "positions")):
+            right, tested = check_integer(part, getattr(line, part), 0, 2**62), getattr(line, whole)
+            check_integer(whole, tested, max(right, 1), 2**62)
+        return line
 
 
 @dataclass(frozen=True)
@@ -237,10 +241,9 @@ def _check(
 ) -> None:
     if not ranges:
         raise ValueError("lengths is empty: give at least one length or range, such as [(1, 50), 512]")
-    if count is not None and count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    if token_budget < 1:
-        raise ValueError(f"token_budget must be at least 1, got {token_budget}")
+    for name, value in (("count", count), ("token_budget", token_budget)):
+        if value is not None and check_integer(name, value, -(2**63), 2**63) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if offsets not in OFFSETS:
         raise ValueError(f"unknown offsets {offsets!r}: choose one of {', '.join(OFFSETS)}")
     if model.config.vocab_size != task.vocab_size:

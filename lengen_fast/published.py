@@ -41,10 +41,10 @@ class Published:
     chance: float | None
 
 
-def published(task: str, positions: str) -> Published:
-    """The paper's figures for a task and an encoding; every field None where it has none."""
+def published(task: str, positions: str, regularize: float = 0.0) -> Published:
+    """The paper's figures for a task, an encoding and a coefficient; every field None where it has none."""
     entry = _tables()["tasks"].get(task, {})
-    accuracy = entry.get(positions)
+    accuracy = entry.get({0.0: positions, 1e-4: f"{positions}_reg_1e4"}.get(regularize))
     settings = entry.get(f"config_{positions}")
     return Published(
         accuracy=tuple(accuracy) if accuracy else None,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lengen_fast.evaluation import Accuracy, AccuracyTable, wilson_interval
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
 from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
+from lengen_fast.training import default_configs
 
 CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
 COLOURS = ("#0b6fb8", "#d1542c", "#2f8f5b", "#8a5bb0", "#b8860b", "#5f6b77")
@@ -22,8 +24,12 @@ class Outcome:
     """One finished run as a report needs it.
 
     Attributes:
-        task, positions, seed, regularize: what was trained.
-        context: rows of the position table where it is not the paper's, else None.
+        task, positions: what was trained.
+        settings: everything that was set of it, as text, but for the seed; runs of equal settings are seeds of one.
+        difference: in words, how the settings differ from the paper's; "" if they do not.
+        seed: of weights and strings.
+        published: the paper's figures for the task, encoding and coefficient, without accuracies if training strings
+            had other lengths than the paper's.
         trained: (low, high) lengths of the training strings.
         fitted: whether every string of the last in-range test was right.
         table: accuracy by length.
@@ -32,25 +38,24 @@ class Outcome:
 
     task: str
     positions: str
+    settings: str
+    difference: str
     seed: int
-    regularize: float
-    context: int | None
+    published: Published
     trained: tuple[int, int]
     fitted: bool
     table: AccuracyTable
     chance: float | None
 
     @property
-    def label(self) -> str:
-        """How a figure names runs that differ in their seed alone."""
-        table = f", {self.context:,} positions" if self.context else ""
-        regularized = f", regularized {self.regularize:g}" if self.regularize else ""
-        return f"{self.task}, {encoding(self.positions).title}{table}{regularized}"
+    def title(self) -> str:
+        """Task and encoding, as the paper names them."""
+        return f"{self.task}, {encoding(self.positions).title}"
 
     @property
-    def published(self) -> Published:
-        """The paper's figures for the same task and encoding."""
-        return published(self.task, self.positions)
+    def label(self) -> str:
+        """How a figure names runs that differ in their seed alone."""
+        return self.title + (f" ({self.difference})" if self.difference else "")
 
 
 def outcome(directory: RunDirectory) -> Outcome:
@@ -65,32 +70,47 @@ def outcome(directory: RunDirectory) -> Outcome:
     content = read_json(path)
     try:
         return describe(directory, AccuracyTable.from_dict(content), bool(content["fitted"]))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: it lacks {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}): delete it and finish the run with lengen run --resume") from error
 
 
 def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Outcome:
     """An accuracy table of a run, beside what its configuration says."""
-    config = directory.config
-    shape = directory.model_config
-    usual = directory.task.context_for(BINS[-1][1])
+    task, model, train = directory.task, directory.model_config, directory.config["train"]
+    usual_model, usual_train = default_configs(task, model.positions)
+    usual = usual_train.as_dict() | {"seed": train["seed"], "regularize": train["regularize"]}
+    shaped = replace(model, context=usual_model.context) == replace(usual_model, vocab_size=model.vocab_size)
+    differences = [] if shaped else [f"{model.layers}/{model.heads}/{model.width}"]
+    if model.longest not in (None, usual_model.context):
+        differences.append(f"{model.longest:,} positions")
+    if train["regularize"]:
+        differences.append(f"regularized {train['regularize']:g}")
+    if tuple(train["length"]) != usual_train.length:
+        differences.append(f"trained on {train['length'][0]} to {train['length'][1]}")
+    if train | {"length": usual["length"]} != usual:
+        differences.append(f"{train['steps']:,} steps of {train['batch']}, rate {train['learning_rate']:g}")
+    figures = published(task.name, model.positions, train["regularize"])
+    settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train | {"seed": None}}
     return Outcome(
-        task=directory.task.name,
-        positions=shape.positions,
-        seed=config["seed"],
-        regularize=config["train"]["regularize"],
-        context=None if shape.longest in (None, usual) else shape.longest,
-        trained=tuple(config["train"]["length"]),
+        task=task.name,
+        positions=model.positions,
+        settings=json.dumps(settings, sort_keys=True),
+        difference=", ".join(differences),
+        seed=directory.config["seed"],
+        published=figures if tuple(train["length"]) == usual_train.length else replace(figures, accuracy=None),
+        trained=tuple(train["length"]),
         fitted=fitted,
         table=table,
-        chance=directory.task.chance,
+        chance=task.chance,
     )
 
 
-def published_at(figures: Published, line: Accuracy) -> float | None:
-    """The published exact match for the bin of a line, or None."""
-    for (low, high), value in zip(BINS, figures.accuracy or (), strict=False):
-        if line.high == high and (line.low == low or line.high == 50):
+def published_at(result: Outcome, line: Accuracy) -> float | None:
+    """The published exact match for the bin of a line, or None where the paper measured something else."""
+    if line.distribution != "paper" or line.offsets != "zero":
+        return None
+    for (low, high), value in zip(BINS, result.published.accuracy or (), strict=False):
+        if (line.low, line.high) == (max(low, result.trained[0]), high):
             return value
     return None
 
@@ -120,7 +140,7 @@ def accuracy_rows(result: Outcome) -> list[list[str]]:
     rows = [["length", "strings", "exact match", "95% interval", "per position", "first wrong", "paper"]]
     for line in result.table:
         low, high = line.interval
-        figure = published_at(result.published, line)
+        figure = published_at(result, line)
         rows.append(
             [
                 line.label,
@@ -138,18 +158,19 @@ def accuracy_rows(result: Outcome) -> list[list[str]]:
 def save_figure(results: Sequence[Outcome], path: Path) -> None:
     """Accuracy against length of some runs, as a PNG: training range shaded, 95% bands, chance, the paper's marks.
 
-    Runs that differ in their seed alone are one line of pooled counts.
+    Runs that differ in their seed alone are one line of pooled counts; its band is of strings, and says nothing of how
+    far seeds differ, which thin lines show.
     """
     from matplotlib.figure import Figure  # slow to import; no other command needs it
 
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for result in results:
-        groups[result.label].append(result)
+        groups[result.settings].append(result)
     figure = Figure(figsize=(7.5, 4.4), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     _shade_training_range(axes, results)
-    for number, (label, group) in enumerate(groups.items()):
-        _draw_group(axes, label, group, COLOURS[number % len(COLOURS)])
+    for number, group in enumerate(groups.values()):
+        _draw_group(axes, group, COLOURS[number % len(COLOURS)])
     _draw_chance(axes, results)
     _finish_axes(axes, results)
     content = io.BytesIO()
@@ -166,7 +187,8 @@ def _shade_training_range(axes, results: Sequence[Outcome]) -> None:
     )
 
 
-def _draw_group(axes, label: str, group: list[Outcome], colour: str) -> None:
+def _draw_group(axes, group: list[Outcome], colour: str) -> None:
+    label = group[0].label
     lines = _pool(group)
     centres = [_centre(low, high) for low, high, _, _ in lines]
     shares = [correct / count for _, _, correct, count in lines]
@@ -180,12 +202,15 @@ def _draw_group(axes, label: str, group: list[Outcome], colour: str) -> None:
         axes.plot(
             [max(low, 1), high], [share, share], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt", zorder=2
         )
+    for result in group if len(group) > 1 else ():
+        own = sorted((_centre(line.low, line.high), line.exact) for line in result.table)
+        axes.plot(*zip(*own, strict=True), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
     marks = [
         (_centre(line.low, line.high), figure)
         for line in group[0].table
-        if (figure := published_at(group[0].published, line)) is not None
+        if (figure := published_at(group[0], line)) is not None
     ]
-    if marks and not group[0].regularize:
+    if marks:
         xs, ys = zip(*marks, strict=True)
         axes.plot(
             xs,
@@ -195,7 +220,7 @@ def _draw_group(axes, label: str, group: list[Outcome], colour: str) -> None:
             markersize=8,
             markerfacecolor="none",
             markeredgecolor=colour,
-            label=f"{label}: published",
+            label=f"{group[0].title}: published in the paper",
             zorder=4,
         )
 
@@ -231,11 +256,12 @@ def _finish_axes(axes, results: Sequence[Outcome]) -> None:
     axes.set_xlim(max(lowest, 1), highest * 1.5)
     axes.set_ylim(-0.03, 1.12)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-    ticks = [tick for tick in (1, 10, 50, 150, 512, 4096, 16384, 65536, 262144, 1048576) if tick <= highest]
+    usual = (1, 10, 50, 150, 512, 4096, 16384, 65536, 262144, 1048576)
+    ticks = [*(tick for tick in usual if tick * 1.5 < highest), highest]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("length of the string")
     axes.set_ylabel("exact match")
     axes.grid(axis="y", color="#d9dee3", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+    axes.figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)

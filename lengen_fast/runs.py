@@ -286,6 +286,4 @@ def _checksum(tensors: dict[str, Tensor], state: dict) -> str:
 
 
 def _write_error(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"could not write {path}: {error.strerror or error}; make room or mend it, then continue with --resume"
-    )
+    return RunError(f"could not write {path}: {error.strerror or error}; make room there or choose another place")

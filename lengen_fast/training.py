@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengen_fast.data import Batch, Stream
+from lengen_fast.data import Batch, Stream, check_integer
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
 from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory
-from lengen_fast.tasks import Task
+from lengen_fast.tasks import DISTRIBUTIONS, Task
 from lengen_fast.theory import positional_product_penalty
 
 
@@ -38,7 +38,7 @@ class TrainConfig:
         length: (low, high) of the training strings; None: the task's minimum to 50.
         distribution: "paper" or "hard".
         regularize: coefficient of the positional-product penalty added to the loss.
-        test_every: steps between tests on fresh strings of the training range (never longer ones).
+        test_every: steps between tests on strings of the training range that no step trains on (never longer ones).
         test_count: strings of such a test.
         stop_when_fitted: end at the first test with every string right.
         seed: of the initial weights and the strings.
@@ -65,10 +65,15 @@ class TrainConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "test_every", "test_count", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "regularize", "seed"):
+        for name in ("steps", "batch", "test_every", "test_count", "log_every", "save_every", "threads"):
+            value = getattr(self, name)
+            if not (name == "threads" and value is None) and check_integer(name, value, -(2**63), 2**63) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_integer("seed", self.seed, 0, 2**64 - 1)
+        check_integer("warmup", self.warmup, 0, 2**63)
+        if self.distribution not in DISTRIBUTIONS:
+            raise ValueError(f"distribution must be {' or '.join(DISTRIBUTIONS)}, got {self.distribution!r}")
+        for name in ("weight_decay", "regularize"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
@@ -78,6 +83,8 @@ class TrainConfig:
         if self.warmup >= self.steps:
             raise ValueError(f"warmup must be shorter than the {self.steps} steps, got {self.warmup}")
         if self.length is not None:
+            if not isinstance(self.length, (tuple, list)) or len(self.length) != 2:
+                raise TypeError(f"length must be a pair (low, high) or None, got {self.length!r}")
             object.__setattr__(self, "length", tuple(self.length))
 
     def rate_at(self, step: int) -> float:
@@ -149,7 +156,7 @@ def default_configs(
     """The paper's settings for a task and an encoding, with replacements.
 
     Args:
-        longest: the longest length to be evaluated; the position table serves it.
+        longest: the longest length to be evaluated; the position table serves it, and the training strings.
         model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
 
     For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3.
@@ -167,8 +174,9 @@ def default_configs(
     )
     if train and "steps" in train and "warmup" not in train and schedule.get("warmup", 0) >= train["steps"]:
         schedule["warmup"] = 0
-    shape |= dict(vocab_size=task.vocab_size, positions=positions, context=task.context_for(longest))
     schedule["length"] = (task.min_length, 50)
+    longest = max(longest, (train or {}).get("length", schedule["length"])[1])
+    shape |= dict(vocab_size=task.vocab_size, positions=positions, context=task.context_for(longest))
     return ModelConfig(**shape | (model or {})), TrainConfig(**schedule | (train or {}))
 
 
@@ -206,6 +214,7 @@ def train(
     if train_config.length is None:
         train_config = replace(train_config, length=(task.min_length, 50))
     check_settings(config, task, train_config)
+    check_device(device)
     directory = _directory(config, task, train_config, out, resume)
     trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
     with _threads(train_config.threads or _threads_for(config)):
@@ -311,10 +320,18 @@ class _Trainer:
         bad = torch.nonzero(~torch.isfinite(self.losses[:filled])).flatten()
         if len(bad):
             step = self.step - filled + int(bad[0]) + 1
-            kept = ""
-            if self.directory is not None:
-                kept = f"; {self.directory.path} keeps its last good checkpoint"
-            raise TrainingDiverged(f"the loss became NaN or infinite at step {step}: lower the learning rate{kept}")
+            raise TrainingDiverged(f"the loss became NaN or infinite at step {step}: {self._advice()}")
+
+    def _advice(self) -> str:
+        checkpoint = self.directory is not None and (self.directory.path / "checkpoint.safetensors").exists()
+        return "lower the learning rate" + (
+            f"; {self.directory.path} keeps its last good checkpoint" if checkpoint else ""
+        )
+
+    def _check_weights(self) -> None:
+        """Raise if the last update, whose loss nobody has seen, left a weight that is not finite."""
+        if not all(bool(torch.isfinite(flat.values).all()) for flat in self.parameters):
+            raise TrainingDiverged(f"a weight became NaN or infinite at step {self.step}: {self._advice()}")
 
     def _test(self) -> None:
         table = evaluate(
@@ -346,6 +363,7 @@ class _Trainer:
         if self.directory is None:
             return
         self._check_finite()
+        self._check_weights()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
@@ -382,6 +400,7 @@ class _Trainer:
 
     def _finish(self) -> Run:
         self._check_finite()
+        self._check_weights()
         if self.directory is not None:
             self.directory.save_weights(self.model, self._state())
         return self._as_run()
@@ -462,6 +481,18 @@ def _directory(config, task, train_config, out, resume) -> RunDirectory | None:
     if any(directory.config[key] != value for key, value in settings.items()):
         raise ValueError(f"{directory.path} was begun with other settings: resume it with those in its config.json")
     return directory
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise a ValueError if there is no such device here."""
+    try:
+        torch.empty(0, device=device)
+        there = torch.device(device).type != "meta"
+    except (RuntimeError, AssertionError, NotImplementedError):
+        there = False
+    if not there:
+        found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ValueError(f"there is no device {str(device)!r} here: choose one of {', '.join(found)}")
 
 
 def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> dict:

@@ -346,3 +346,44 @@ def test_the_package_imports_without_triton_or_a_gpu():
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
     assert result.stdout.strip() == "3", result.stderr
+
+
+def test_the_table_of_positions_serves_the_training_strings_too(tmp_path):
+    assert main(["run", "binary_majority", *QUICK, "--eval-lengths", "10", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["context"] == 54
+
+
+def test_published_figures_stand_only_beside_what_was_published(finished, capsys):
+    command = ["evaluate", str(finished[0]), "--count", "5", "--lengths"]
+    assert main([*command, "1:50", "51:100"]) == 0
+    assert "99.99%" in capsys.readouterr().out
+    for other in (["50", "49:50", "51:99"], ["51:100", "--distribution", "hard"], ["51:100", "--offsets", "random"]):
+        assert main([*command, *other]) == 0
+        assert all(line.endswith(" -") for line in capsys.readouterr().out.splitlines()[1:])
+
+
+def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
+    from lengen_fast import reporting
+
+    results = []
+    for number, settings in enumerate(
+        (["--seed", "1"], ["--seed", "2"], ["--layers", "2"], ["--train-length", "1:20"])
+    ):
+        path = tmp_path / str(number)
+        assert main(["run", "majority", *QUICK, "--eval-lengths", "60", *settings, "--out", str(path)]) == 0
+        results.append(reporting.outcome(lf.RunDirectory.open(path)))
+    assert len({result.settings for result in results}) == 3
+    assert results[0].settings == results[1].settings
+    assert "2/1/16" in results[2].label
+    assert "trained on 1 to 20" in results[3].label
+
+
+@pytest.mark.parametrize("counts", [{"count": 0}, {"correct": 10**6}, {"count": "x"}, {"positions": None}])
+def test_damaged_counts_are_one_sentence(counts, finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    content = json.loads((tmp_path / "run" / "accuracy.json").read_text())
+    content["lines"][0] |= counts
+    (tmp_path / "run" / "accuracy.json").write_text(json.dumps(content))
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 1
+    assert "accuracy.json is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()

@@ -254,8 +254,8 @@ def test_ctrl_c_interrupts_next():
         from lengen_fast.data import Stream
         from lengen_fast.tasks import task
         stream = Stream(task("sort", symbols=2**20), 150, 2**20)
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             next(stream)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -269,10 +269,7 @@ def test_ctrl_c_interrupts_next():
         assert process.stdout.readline() == "waiting\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        out, _ = process.communicate(timeout=60)
-        assert out == "interrupted\n"
-        assert time.monotonic() - started < 30
+        assert process.stdout.readline() == "interrupted\n"  # the batch itself would take minutes
     finally:
         process.kill()
 

@@ -289,3 +289,27 @@ def test_default_settings_are_the_papers():
     }
     assert contexts == {"binary_majority": 154, "majority": 154, "binary_majority_interleave": 156, "sort": 303,
                         "repeat_copy": 303, "parity": 154, "addition": 300}  # fmt: skip
+
+
+def test_weights_that_the_last_update_ruined_are_never_saved(tmp_path):
+    model, train = configs(steps=1, learning_rate=1e38, clip_norm=None, weight_decay=1e30, test_every=1)
+    with pytest.raises(lf.TrainingDiverged, match="a weight became NaN or infinite at step 1"):
+        lf.train(model, TASK, train, out=tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"config.json", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [("steps", 10.5, TypeError), ("seed", 1.5, TypeError), ("seed", 2**64, ValueError), ("batch", "4", TypeError),
+     ("threads", 0, ValueError), ("distribution", "foo", ValueError), ("length", 5, TypeError)],
+)  # fmt: skip
+def test_wrong_types_and_names_are_refused(field, value, error):
+    with pytest.raises(error, match=field):
+        lf.TrainConfig(**{field: value})
+
+
+def test_a_device_that_is_not_there_leaves_nothing_behind(tmp_path):
+    model, train = configs()
+    with pytest.raises(ValueError, match="there is no device 'cuda:93' here"):
+        lf.train(model, TASK, train, out=tmp_path / "run", device="cuda:93")
+    assert not (tmp_path / "run").exists()

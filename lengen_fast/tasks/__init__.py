@@ -29,7 +29,7 @@ def task(name: str, *, symbols: int | None = None) -> Task:
         ValueError: there is no such task, or its alphabet is fixed.
     """
     if name not in _REGISTRY:
-        raise ValueError(f"name is {name!r}, which is no task; {_suggestion(name)}")
+        raise ValueError(f"there is no task {name!r}; {_suggestion(name)}")
     found = _REGISTRY[name]
     if symbols is None:
         return found
