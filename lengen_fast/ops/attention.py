@@ -17,7 +17,7 @@ from torch import Tensor
 from lengen_fast.ops.packing import Packing, RowSelection
 
 MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
-BUCKETED_WORK = 1 << 22  # B T^2 H D from which a CPU pads in buckets of similar length
+BUCKETED_WORK = 1 << 22  # B Tq T H D from which a CPU pads in buckets of similar length
 
 
 def attention(
@@ -60,7 +60,7 @@ def attention(
         q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
     if packing is None:
         return _causal(q, k, v, scale)
-    bucketed = _is_worth_buckets(k, packing)
+    bucketed = _is_worth_buckets(q, packing, packing if chosen is None else chosen.packing)
     layout = packing.bucketed_layout if bucketed else packing.layout
     if chosen is None:
         return layout.unpad([_causal(*padded, scale) for padded in layout.pad(q, k, v)])
@@ -71,11 +71,11 @@ def attention(
     return queries.unpad([_chosen_rows(*part_q, *part_kv, limit, scale) for part_q, part_kv, limit in parts])
 
 
-def _is_worth_buckets(k: Tensor, packing: Packing) -> bool:
+def _is_worth_buckets(q: Tensor, keys: Packing, queries: Packing) -> bool:
     """Whether padding to the longest costs more than several calls on sequences of similar length."""
-    if k.device.type != "cpu" or packing.is_uniform:
+    if q.device.type != "cpu" or keys.is_uniform:
         return False
-    return packing.sequences * packing.longest**2 * k[0].numel() >= BUCKETED_WORK
+    return keys.sequences * queries.longest * keys.longest * q[0].numel() >= BUCKETED_WORK
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
