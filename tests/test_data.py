@@ -253,6 +253,8 @@ def test_ctrl_c_interrupts_next():
     code = """
         from lengen_fast.data import Stream
         from lengen_fast.tasks import task
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
         stream = Stream(task("sort", symbols=2**20), 150, 2**20)
         try:
             print("waiting", flush=True)

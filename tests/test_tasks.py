@@ -495,7 +495,7 @@ def test_the_oracle_of_addition_is_long_arithmetic():
 BAD_INPUT = [
     (lambda: task("parrity"), ValueError, "did you mean 'parity'"),
     (lambda: task("zzz"), ValueError, "the tasks are binary_majority, majority"),
-    (lambda: task(7), ValueError, "name is 7"),
+    (lambda: task(7), ValueError, "there is no task 7"),
     (lambda: task("parity", symbols=5), ValueError, "symbols is 5"),
     (lambda: task("sort", symbols=0), ValueError, "symbols is 0; it must be in 1..1048576"),
     (lambda: task("sort", symbols=2**20 + 1), ValueError, "symbols is 1048577"),
