@@ -1,4 +1,4 @@
-"""Builds the C++ data engine; everything else is in pyproject.toml.
+"""Builds the C++ data engine and the CPU kernels; everything else is in pyproject.toml.
 
 The binary is portable: no -march flag here, wider vector code is chosen at run time inside csrc/.
 """
@@ -10,14 +10,24 @@ from setuptools import setup
 
 SOURCES = Path("csrc")
 
-engine = Pybind11Extension(
-    "lengen_fast._engine",
-    sources=["csrc/engine.cpp"],
-    depends=sorted(str(path) for path in SOURCES.rglob("*.hpp")),
-    include_dirs=[str(SOURCES)],
-    cxx_std=20,
-    extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread"],
-    extra_link_args=["-pthread"],
-)
 
-setup(ext_modules=[engine], cmdclass={"build_ext": build_ext})
+def extension(name: str, source: str, *flags: str) -> Pybind11Extension:
+    return Pybind11Extension(
+        name,
+        sources=[source],
+        depends=sorted(str(path) for path in SOURCES.rglob("*.hpp")),
+        include_dirs=[str(SOURCES)],
+        cxx_std=20,
+        extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread", *flags],
+        extra_link_args=["-pthread"],
+    )
+
+
+setup(
+    ext_modules=[
+        extension("lengen_fast._engine", "csrc/engine.cpp"),
+        # contraction: a * b + c may be one instruction; psabi: a note about vectors that never cross a call
+        extension("lengen_fast._cpu", "csrc/cpu/bindings.cpp", "-ffp-contract=fast", "-Wno-psabi"),
+    ],
+    cmdclass={"build_ext": build_ext},
+)

@@ -92,7 +92,7 @@ class Batch:
     @cached_property
     def selection(self) -> RowSelection:
         """The scored rows, for the model's last block."""
-        return RowSelection.from_known_rows(self.scored, self.packing, self.most_scored)
+        return RowSelection(self.scored, self.packing, self.most_scored)
 
     def row(self, index: int) -> torch.Tensor:
         """The tokens of one string, a view; ``index`` in 0..B-1."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengen_fast.ops import attention, embed
+from lengen_fast.ops import attention, embed, gelu
 from lengen_fast.ops.packing import Packing, RowSelection
 
 
@@ -91,7 +91,7 @@ class MLP(nn.Module):
         return torch.cat([self._rows(rows) for rows in hidden.split(self.ROWS_AT_ONCE)])
 
     def _rows(self, hidden: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(hidden), approximate="tanh"))
+        return self.contract(gelu(self.expand(hidden)))
 
 
 class Block(nn.Module):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -13,13 +11,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lengen_fast.data import Batch, Stream, check_integer
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
 from lengen_fast.model import ModelConfig, Transformer
+from lengen_fast.optimizer import FlatAdamW
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory
+from lengen_fast.signals import collected_signals
 from lengen_fast.tasks import DISTRIBUTIONS, Task
 from lengen_fast.theory import positional_product_penalty
 
@@ -239,9 +239,7 @@ class _Trainer:
         self.task, self.config, self.directory, self.device = task, train_config, directory, device
         self.observer = observer
         self.model = Transformer(config, seed=train_config.seed).to(device)
-        self.parameters = _FlatParameters.of(self.model)
-        self.optimizer = _adamw(self.parameters, train_config)
-        self.found_inf = torch.zeros((), device=device)
+        self.optimizer = FlatAdamW(self.model, train_config.weight_decay, train_config.clip_norm)
         self.step = self.tokens = 0
         self.seconds = 0.0
         self.in_range: Accuracy | None = None
@@ -261,7 +259,7 @@ class _Trainer:
             start=self.step,
             stop=config.steps,
         )
-        with stream, _signals(self.directory is not None) as signals:
+        with stream, collected_signals(self.directory is not None) as signals:
             began = time.perf_counter() - self.seconds
             for batch in stream:
                 self._optimize(batch.to(self.device, non_blocking=True))
@@ -280,25 +278,13 @@ class _Trainer:
 
     def _optimize(self, batch: Batch) -> None:
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate_at(self.step)
         loss = training_loss(self.model, batch, config.regularize)
         loss.backward()
-        self._clip()
-        self.optimizer.step()
-        for flat in self.parameters:
-            flat.values.grad.zero_()
+        self.optimizer.step(config.rate_at(self.step))
         self.losses[self.step % config.log_every] = loss.detach()
         self.step += 1
         self.tokens += len(batch.tokens)
         self.observer(self.step, self.tokens, None)
-
-    def _clip(self) -> None:
-        """Have the fused optimizer divide the gradients by max(1, norm / clip_norm) while it reads them."""
-        if self.config.clip_norm is not None:
-            norm = torch.nn.utils.get_total_norm([flat.values.grad for flat in self.parameters])
-            self.optimizer.grad_scale = (norm / self.config.clip_norm).clamp_(min=1.0)
-            self.optimizer.found_inf = self.found_inf
 
     def _log(self) -> None:
         self._check_finite()
@@ -330,7 +316,7 @@ class _Trainer:
 
     def _check_weights(self) -> None:
         """Raise if the last update, whose loss nobody has seen, left a weight that is not finite."""
-        if not all(bool(torch.isfinite(flat.values).all()) for flat in self.parameters):
+        if not bool(torch.isfinite(self.optimizer.values).all()):
             raise TrainingDiverged(f"a weight became NaN or infinite at step {self.step}: {self._advice()}")
 
     def _test(self) -> None:
@@ -365,8 +351,7 @@ class _Trainer:
         self._check_finite()
         self._check_weights()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()}
         self.directory.save_checkpoint(tensors | {"losses": self.losses}, self._state())
 
     def restore(self) -> None:
@@ -378,11 +363,7 @@ class _Trainer:
             return
         tensors, state = saved
         self.model.load_state_dict(_below("model.", tensors))
-        optimizer_state: dict[int, dict] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
-            index, key = name.split(".")
-            optimizer_state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})
+        self.optimizer.restore(_below("optimizer.", tensors))
         self.losses.copy_(tensors["losses"])
         self._adopt(state)
         self.history = self.directory.rewind_metrics(self.step)
@@ -406,55 +387,8 @@ class _Trainer:
         return self._as_run()
 
     def _as_run(self) -> Run:
-        for flat in self.parameters:
-            flat.release()
+        self.optimizer.release()
         return Run(self.model.eval(), self.task, self.config, self.step, self.in_range, self.history, self.directory)
-
-
-class _FlatParameters:
-    """Parameters of one weight decay as views of one vector, and their gradients likewise.
-
-    A model of width 16 spends a quarter of a step on the optimizer's visits to its seventeen tensors, otherwise.
-
-    Attributes:
-        values: [n] parameter for the optimizer, with its gradient.
-        decayed: whether weight decay applies.
-    """
-
-    ALIGNMENT = 16  # elements: each view begins on a cache line
-
-    def __init__(self, parameters: list[nn.Parameter], decayed: bool):
-        self.parameters, self.decayed = parameters, decayed
-        sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in parameters]
-        self.values = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
-        self.values.grad = torch.zeros_like(self.values)
-        pieces = zip(parameters, self.values.data.split(sizes), self.values.grad.split(sizes), strict=True)
-        for parameter, values, gradients in pieces:
-            view = values[: parameter.numel()].view_as(parameter)
-            view.copy_(parameter.data)
-            parameter.data = view
-            parameter.grad = gradients[: parameter.numel()].view_as(parameter)
-
-    @classmethod
-    def of(cls, model: Transformer) -> list[_FlatParameters]:
-        """Matrices and tables, which decay; biases and norms, which do not."""
-        parameters = list(model.parameters())
-        return [
-            cls([parameter for parameter in parameters if parameter.dim() >= 2], decayed=True),
-            cls([parameter for parameter in parameters if parameter.dim() < 2], decayed=False),
-        ]
-
-    def release(self) -> None:
-        """Give every parameter a memory of its own again."""
-        for parameter in self.parameters:
-            parameter.data, parameter.grad = parameter.data.clone(), None
-
-
-def _adamw(parameters: list[_FlatParameters], config: TrainConfig) -> torch.optim.AdamW:
-    groups = [
-        {"params": [flat.values], "weight_decay": config.weight_decay if flat.decayed else 0.0} for flat in parameters
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> None:
@@ -519,28 +453,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _signals(wanted: bool) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them, where a handler may be set; a second one acts at once."""
-    caught: list[int] = []
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, frame: object) -> None:
-        caught.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

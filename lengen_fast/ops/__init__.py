@@ -2,6 +2,7 @@
 
 from lengen_fast.ops.attention import attention
 from lengen_fast.ops.embedding import embed
+from lengen_fast.ops.gelu import gelu
 from lengen_fast.ops.packing import Packing
 
-__all__ = ["Packing", "attention", "embed"]
+__all__ = ["Packing", "attention", "embed", "gelu"]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengen_fast.ops import cpu
 from lengen_fast.ops.packing import Packing, RowSelection
 
 MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
@@ -60,6 +61,8 @@ def attention(
         q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
     if packing is None:
         return _causal(q, k, v, scale)
+    if cpu.serves(q, k, v) and not torch.compiler.is_compiling():
+        return _Packed.apply(q, k, v, packing.bounds, None if chosen is None else chosen.rows, scale)
     bucketed = _is_worth_buckets(q, packing, packing if chosen is None else chosen.packing)
     layout = packing.bucketed_layout if bucketed else packing.layout
     if chosen is None:
@@ -69,6 +72,21 @@ def attention(
     keys = [(memory, memory) for (memory,) in layout.pad(k)] if k is v else layout.pad(k, v)
     parts = zip(queries.pad(q), keys, last_keys, strict=True)
     return queries.unpad([_chosen_rows(*part_q, *part_kv, limit, scale) for part_q, part_kv, limit in parts])
+
+
+class _Packed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, rows: Tensor | None, scale: float) -> Tensor:
+        out, softmax = cpu.attention_forward(q, k, v, bounds, rows, scale)
+        ctx.save_for_backward(q, k, v, out, softmax, bounds, rows)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        q, k, v, out, softmax, bounds, rows = ctx.saved_tensors
+        return *cpu.attention_backward(gradient, out, softmax, q, k, v, bounds, rows, ctx.scale), None, None, None
 
 
 def _is_worth_buckets(q: Tensor, keys: Packing, queries: Packing) -> bool:

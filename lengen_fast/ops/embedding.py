@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengen_fast.ops import cpu
 from lengen_fast.ops.packing import Packing
 
 
@@ -34,20 +38,54 @@ def embed(
             ``position_table``, or (on a CPU) a token or an offset is out of range.
     """
     packing = Packing.of(tokens, packing)
+    if position_table is not None:
+        if packing.longest > len(position_table):
+            raise ValueError(_too_long(packing.longest, len(position_table)))
+        if offsets is not None:
+            _check_offsets(offsets, packing)
+    if _has_kernel(tokens, token_table, position_table, offsets):
+        embedded = _Embed.apply(tokens, packing.bounds, offsets, token_table, position_table)
+        if embedded is not None:
+            return embedded
     embedded = _token_vectors(tokens, token_table)
     if position_table is None:
         return embedded
-    context = len(position_table)
-    if packing.longest > context:
-        raise ValueError(_too_long(packing.longest, context))
     positions = packing.position_in_sequence
     if offsets is not None:
-        _check_offsets(offsets, packing)
         positions = positions + offsets.index_select(0, packing.sequence_of_row)
     try:
         return embedded + F.embedding(positions, position_table)
     except IndexError:
-        raise ValueError(_too_long(int(positions.max()) + 1, context)) from None
+        raise ValueError(_too_long(int(positions.max()) + 1, len(position_table))) from None
+
+
+def _has_kernel(tokens: Tensor, token_table: Tensor, position_table: Tensor | None, offsets: Tensor | None) -> bool:
+    if torch.compiler.is_compiling() or tokens.dtype != torch.int64:
+        return False
+    if offsets is not None and (offsets.dtype != torch.int64 or not offsets.is_contiguous()):
+        return False
+    tables = [token_table] if position_table is None else [token_table, position_table]
+    return cpu.serves(*tables) and all(tensor.is_contiguous() for tensor in (tokens, *tables))
+
+
+class _Embed(torch.autograd.Function):
+    """The CPU kernel; None where a token or a position has no vector, which the general way then reports."""
+
+    @staticmethod
+    def forward(ctx, tokens, bounds, offsets, *tables):
+        ctx.save_for_backward(tokens, bounds, offsets, *tables)
+        return cpu.embed(tokens, bounds, offsets, _given(tables))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        tokens, bounds, offsets, *tables = ctx.saved_tensors
+        gradients = cpu.embed_backward(gradient.contiguous(), tokens, bounds, offsets, _given(tables))
+        return None, None, None, *gradients, *(None for table in tables if table is None)
+
+
+def _given(tables: Sequence[Tensor | None]) -> list[Tensor]:
+    return [table for table in tables if table is not None]
 
 
 def _token_vectors(tokens: Tensor, token_table: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ class Packing:
         return self.total == self.sequences * self.longest
 
     @cached_property
+    def bounds(self) -> Tensor:
+        """[B+1] int64: ``cu_seqlens`` as the CPU kernels read it."""
+        return self.cu_seqlens.long().contiguous()
+
+    @cached_property
     def sequence_of_row(self) -> Tensor:
         """[N] int64: the sequence to which a packed row belongs."""
         numbers = torch.arange(self.sequences, device=self.cu_seqlens.device)
@@ -177,18 +182,16 @@ class RowSelection:
     Attributes:
         rows: [P] int64, increasing row numbers.
         source: how the packed tensor's own N rows belong to B sequences.
-        packing: how the P chosen rows belong to the same B sequences.
-        position: [P] int64, position in its sequence of each chosen row: the last key that the row attends to.
+        most: the largest number of chosen rows in a sequence; None: read from the device when it is needed.
     """
 
     rows: Tensor
     source: Packing
-    packing: Packing
-    position: Tensor
+    most: int | None = None
 
     @classmethod
     def from_rows(cls, rows: Tensor, packing: Packing, most: int | None = None) -> RowSelection:
-        """Describe ``rows``; without ``most``, the largest number of chosen rows in a sequence is read from the device.
+        """Describe ``rows`` of a tensor packed in that way.
 
         Raises:
             ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
@@ -199,14 +202,19 @@ class RowSelection:
             raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
         if rows.device.type == "cpu":
             _check_rows(rows, packing.total)
-        return cls.from_known_rows(rows, packing, most)
+        return cls(rows.contiguous(), packing, most)
 
-    @classmethod
-    def from_known_rows(cls, rows: Tensor, packing: Packing, most: int | None = None) -> RowSelection:
-        """``from_rows`` of rows that are right by construction."""
-        bounds = torch.searchsorted(rows, packing.cu_seqlens)
-        most = int(bounds.diff().max()) if most is None else most
-        return cls(rows, packing, Packing(bounds, len(rows), most), packing.position_in_sequence.index_select(0, rows))
+    @cached_property
+    def packing(self) -> Packing:
+        """How the P chosen rows belong to the same B sequences."""
+        bounds = torch.searchsorted(self.rows, self.source.cu_seqlens)
+        most = int(bounds.diff().max()) if self.most is None else self.most
+        return Packing(bounds, len(self.rows), most)
+
+    @cached_property
+    def position(self) -> Tensor:
+        """[P] int64, position in its sequence of each chosen row: the last key that the row attends to."""
+        return self.source.position_in_sequence.index_select(0, self.rows)
 
     @classmethod
     def of(cls, packing: Packing, rows: Tensor | RowSelection) -> RowSelection:
