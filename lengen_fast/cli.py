@@ -6,28 +6,25 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from lengen_fast.arguments import USAGE_ERROR, parser
 from lengen_fast.positions import encoding
 from lengen_fast.progress import duration
 
 if TYPE_CHECKING:
     from lengen_fast.data import Batch
-    from lengen_fast.model import ModelConfig
-    from lengen_fast.runs import RunDirectory
+    from lengen_fast.plan import Plan
     from lengen_fast.tasks import Task
-    from lengen_fast.training import Run, TrainConfig
+    from lengen_fast.training import Run
 
-USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
-
-DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
+FAILURE, INTERRUPTED = 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 1 if it failed, 2 if it was asked wrongly."""
-    options = _parser().parse_args(arguments)
+    options = parser(COMMANDS).parse_args(arguments)
     try:
         options.command(options)
         sys.stdout.flush()
@@ -76,40 +73,34 @@ def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> in
 
 
 def tasks_command(options: argparse.Namespace) -> None:
-    """List every task."""
+    """List every task, or describe one."""
     import lengen_fast as lf
 
-    described = [lf.task(name) for name in lf.tasks()]
+    described = [lf.task(name) for name in ([options.task] if options.task else lf.tasks())]
     if options.json:
+        names = ("name", "family", "min_length", "chance", "description")
         _print_json(
-            [
-                {
-                    "name": t.name,
-                    "family": t.family,
-                    "min_length": t.min_length,
-                    "chance": t.chance,
-                    "description": t.description,
-                    "hard": t.hard_means,
-                }
-                for t in described
-            ]
+            {"tasks": [{**{name: getattr(t, name) for name in names}, "hard": t.hard_means} for t in described]}
         )
-        return
-    _print_table(
-        [["task", "family", "from length", "description"]]
-        + [[t.name, t.family, str(t.min_length), t.description] for t in described]
-    )
+    elif options.task:
+        _print_table([[f"{name}:", value] for name, value in _details(described[0])])
+    else:
+        _print_table(
+            [["task", "family", "from length", "description"]]
+            + [[t.name, t.family, str(t.min_length), t.description] for t in described]
+        )
 
 
 def generate_command(options: argparse.Namespace) -> None:
     """Print strings of a task."""
     import lengen_fast as lf
+    from lengen_fast.plan import check_count, with_symbols
 
     task = lf.task(options.task)
     low, high = options.length or (task.min_length, 50)
-    task = _with_symbols(task, high)
+    task = with_symbols(task, high)
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
-    _check_count(options.count)
+    check_count(options.count)
     if options.count > 2**32:
         raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
@@ -123,17 +114,18 @@ def run_command(options: argparse.Namespace) -> None:
     """Train, evaluate and report: the main job."""
     from lengen_fast import reporting
     from lengen_fast.evaluation import evaluate
+    from lengen_fast.plan import default_directory, new_plan, resumed_plan
     from lengen_fast.progress import EvaluationReport, TrainingReport
     from lengen_fast.runs import write_json
     from lengen_fast.training import train
 
-    options.out = options.out or _default_directory(options)
-    plan = _resumed_plan(options) if options.resume else _new_plan(options)
+    options.out = options.out or default_directory(options)
+    plan = resumed_plan(options) if options.resume else new_plan(options)
     task, directory = plan.task, plan.directory
     _say(options, f"{task.name}, {encoding(plan.model.positions).title}: {_shape_sentence(plan)}")
     with TrainingReport(plan.train.steps) as report:
         run = train(
-            plan.model, task, plan.train, out=directory, resume=options.resume, device=options.device, observer=report
+            plan.model, task, plan.train, out=directory, resume=options.resume, device=plan.device, observer=report
         )
     _say(options, _training_sentence(run))
     accuracy_path = directory.path / "accuracy.json"
@@ -220,105 +212,35 @@ def report_command(options: argparse.Namespace) -> None:
     print(f"figure: {options.out}")
 
 
-# ---- what a run is to do ----
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything ``lengen run`` is to do, checked before any work."""
-
-    task: Task
-    model: ModelConfig
-    train: TrainConfig
-    lengths: list[int | tuple[int, int]]
-    count: int | None
-    directory: RunDirectory
-
-
-MODEL_OPTIONS = ("layers", "heads", "width", "context")
-TRAIN_OPTIONS = ("learning_rate", "steps", "batch", "seed", "warmup", "regularize")
-
-
-def _new_plan(options: argparse.Namespace) -> Plan:
-    from lengen_fast.evaluation import check_context
-    from lengen_fast.runs import RunDirectory
-    from lengen_fast.tasks import task as find_task
-    from lengen_fast.training import check_device, check_settings, default_configs, run_settings
-
-    check_device(options.device)
-    positions = options.positions or "ape"
-    task = find_task(options.task)
-    lengths = options.eval_lengths or _default_lengths(task, positions)
-    ranges = [length if isinstance(length, tuple) else (length, length) for length in lengths]
-    trained = options.train_length or (task.min_length, 50)
-    longest = max(high for _, high in [*ranges, trained])
-    task = _with_symbols(task, longest)
-    for low, high in [*ranges, trained]:
-        task.check_lengths(low, high)
-    model, train = default_configs(
-        task,
-        positions,
-        longest=longest,
-        model=_given(options, MODEL_OPTIONS),
-        train=_given(options, TRAIN_OPTIONS) | ({"length": options.train_length} if options.train_length else {}),
-    )
-    check_settings(model, task, train)
-    for low, high in ranges:
-        check_context(model, task, task.check_lengths(low, high)[-1])
-    if options.count is not None:
-        _check_count(options.count)
-    evaluation = {"lengths": [list(pair) for pair in ranges], "count": options.count}
-    directory = RunDirectory.create(options.out, {**run_settings(model, task, train), "evaluation": evaluation})
-    return Plan(task, model, train, lengths, options.count, directory)
-
-
-def _resumed_plan(options: argparse.Namespace) -> Plan:
-    from lengen_fast.runs import RunDirectory
-    from lengen_fast.training import TrainConfig, check_device
-
-    check_device(options.device)
-    directory = RunDirectory.open(options.out)
-    config = directory.config
-    model, train = directory.model_config, TrainConfig(**config["train"])
-    stored = {
-        "task": config["task"]["name"],
-        "positions": model.positions,
-        "train_length": train.length,
-        "eval_lengths": [low if low == high else (low, high) for low, high in config["evaluation"]["lengths"]],
-        "count": config["evaluation"]["count"],
-        **{name: getattr(model, name) for name in MODEL_OPTIONS},
-        **{name: getattr(train, name) for name in TRAIN_OPTIONS},
-    }
-    for name, value in stored.items():
-        asked = getattr(options, name)
-        if asked is not None and asked != value:
-            option = "TASK" if name == "task" else f"--{name.replace('_', '-')}"
-            raise ValueError(f"{options.out} was begun with {option} {value}, not {asked}: leave it out, or start anew")
-    return Plan(directory.task, model, train, stored["eval_lengths"], stored["count"], directory)
-
-
-def _default_lengths(task: Task, positions: str) -> list[int | tuple[int, int]]:
-    """The paper's bins, and two longer lengths where no table bounds them."""
-    bins = [(task.min_length, 50), (51, 100), (101, 150)]
-    return [*bins, 512, 4096] if positions == "nope" and not task.alphabet_grows else bins
-
-
-def _with_symbols(task: Task, longest: int) -> Task:
-    """An alphabet for the longest length, where there can be one; ``check_lengths`` says where there cannot."""
-    from lengen_fast.tasks import LONGEST_LENGTH
-
-    return task.with_symbols(longest) if 0 < longest <= LONGEST_LENGTH else task
-
-
-def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict:
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _default_directory(options: argparse.Namespace) -> str:
-    return f"runs/{options.task}-{options.positions or 'ape'}-seed{options.seed or 0}"
-
+COMMANDS = {
+    "tasks": tasks_command,
+    "generate": generate_command,
+    "run": run_command,
+    "evaluate": evaluate_command,
+    "report": report_command,
+}
 
 # ---- sentences ----
+
+
+def _label(length: int | tuple[int, int]) -> str:
+    return f"{length[0]}:{length[1]}" if isinstance(length, tuple) else str(length)
+
+
+def _as_json(task: Task) -> dict:
+    names = ("name", "family", "min_length", "chance", "description")
+    return {**{name: getattr(task, name) for name in names}, "hard": task.hard_means}
+
+
+def _details(task: Task) -> list[tuple[str, str]]:
+    return [
+        ("task", task.name),
+        ("strings", task.description),
+        ("family", task.family),
+        ("from length", str(task.min_length)),
+        ("chance", f"{task.chance:.3g}"),
+        ("hard", task.hard_means),
+    ]
 
 
 def _shape_sentence(plan: Plan) -> str:
@@ -376,178 +298,6 @@ def _print_strings(task: Task, batch: Batch, form: str) -> None:
                 }
             )
         )
-
-
-# ---- reading the command line ----
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argparse with one-sentence errors."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"lengen: error: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(USAGE_ERROR)
-
-
-def _length(text: str) -> int | tuple[int, int]:
-    """512, or 51:100 for an inclusive range."""
-    parts = text.split(":")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length such as 512 or a range such as 51:100")
-    numbers = [int(part) for part in parts]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def _range(text: str) -> tuple[int, int]:
-    length = _length(text)
-    return length if isinstance(length, tuple) else (length, length)
-
-
-def _label(length: int | tuple[int, int]) -> str:
-    return f"{length[0]}:{length[1]}" if isinstance(length, tuple) else str(length)
-
-
-def _check_count(count: int) -> None:
-    if count < 1:
-        raise ValueError(f"--count must be at least 1, got {count}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="lengen", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_tasks(commands)
-    _add_generate(commands)
-    _add_run(commands)
-    _add_evaluate(commands)
-    _add_report(commands)
-    return parser
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    return f"lengen {metadata.version('lengen-fast')}"
-
-
-def _command(commands, name: str, function, summary: str, example: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
-def _add_tasks(commands) -> None:
-    parser = _command(commands, "tasks", tasks_command, "list the tasks", "lengen tasks")
-    parser.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
-
-
-def _add_generate(commands) -> None:
-    parser = _command(
-        commands,
-        "generate",
-        generate_command,
-        "print strings of a task, the same ones for the same seed",
-        "lengen generate addition --length 10:20 --count 5 --distribution hard",
-    )
-    parser.add_argument("task", metavar="TASK", help="a name from lengen tasks")
-    parser.add_argument(
-        "--length", type=_range, metavar="MIN:MAX", help="lengths n, inclusive (default: shortest to 50)"
-    )
-    parser.add_argument("--count", type=int, default=10, metavar="N", help="strings to print (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
-    parser.add_argument("--distribution", default="paper", metavar="D", help="paper or hard (default: paper)")
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text: tokens between spaces; json: one object a line, with scored positions and targets",
-    )
-
-
-def _add_run(commands) -> None:
-    parser = _command(
-        commands,
-        "run",
-        run_command,
-        "train on short strings, test on long ones, show the outcome beside the prediction",
-        "lengen run binary_majority --positions nope --eval-lengths 1:50 51:100 101:150 512 4096",
-    )
-    parser.add_argument("task", metavar="TASK", help="a name from lengen tasks")
-    model = parser.add_argument_group("model (default: the paper's choice for the task)")
-    model.add_argument(
-        "--positions", choices=("ape", "nope"), help="learned absolute positions, or none (default: ape)"
-    )
-    model.add_argument("--layers", type=int, metavar="L")
-    model.add_argument("--heads", type=int, metavar="H")
-    model.add_argument("--width", type=int, metavar="C")
-    model.add_argument(
-        "--context",
-        type=int,
-        metavar="N",
-        help="rows of the position table (default: what the longest evaluated length needs)",
-    )
-    training = parser.add_argument_group("training (default: the paper's protocol)")
-    training.add_argument("--train-length", type=_range, metavar="MIN:MAX", help="default: the task's shortest to 50")
-    training.add_argument("--steps", type=int, metavar="N")
-    training.add_argument("--batch", type=int, metavar="B", help="strings a step")
-    training.add_argument("--learning-rate", type=float, metavar="R")
-    training.add_argument("--warmup", type=int, metavar="N", help="steps of rising learning rate")
-    training.add_argument(
-        "--regularize", type=float, metavar="C", help="coefficient of the positional-product penalty (the paper: 1e-4)"
-    )
-    training.add_argument("--seed", type=int, metavar="S", help="of weights and strings (default: 0)")
-    testing = parser.add_argument_group("evaluation")
-    testing.add_argument(
-        "--eval-lengths",
-        type=_length,
-        nargs="+",
-        metavar="LENGTH",
-        help="lengths or ranges (default: the paper's three bins; without positions also 512 and 4096)",
-    )
-    testing.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    parser.add_argument("--out", metavar="DIR", help="run directory (default: runs/TASK-POSITIONS-seedS)")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cpu)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-
-
-def _add_evaluate(commands) -> None:
-    parser = _command(
-        commands,
-        "evaluate",
-        evaluate_command,
-        "test a trained model at other lengths",
-        "lengen evaluate runs/binary_majority-nope-seed0 --lengths 1000 16384 --distribution hard",
-    )
-    parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--lengths", type=_length, nargs="+", required=True, metavar="LENGTH", help="lengths or ranges")
-    parser.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    parser.add_argument("--distribution", default="paper", metavar="D", help="paper or hard (default: paper)")
-    parser.add_argument(
-        "--offsets", choices=("zero", "random"), default="zero", help="position of the first token (default: zero)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cpu)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-
-
-def _add_report(commands) -> None:
-    parser = _command(
-        commands,
-        "report",
-        report_command,
-        "draw accuracy against length of some runs in one figure",
-        "lengen report runs/majority-nope-seed* --out majority.png",
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
-    parser.add_argument("--out", default="accuracy.png", metavar="FILE", help="the figure (default: accuracy.png)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor, packing: Packing, offsets: Tensor | None = None) -> Tensor:
         """tokens [N] int64 to vectors [N, C]; offsets [B] int64 shift the positions of each sequence."""
-        return embed(tokens, self.tokens, self.positions, packing=packing, offsets=offsets)
+        return embed(tokens, self.tokens, self.positions, cu_seqlens=packing, offsets=offsets)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Vectors [P, C] to logits [P, V], with the token table (tied)."""

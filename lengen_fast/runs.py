@@ -12,11 +12,13 @@ Every file is written under another name, flushed to disk and renamed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -104,6 +106,20 @@ class RunDirectory:
         if config.get("digest") != _digest(config):
             raise RunError(f"{path}/config.json was edited after the run began: restore it, or train again elsewhere")
         return cls(path, config)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing this run; the system lets go when this process ends, however it ends.
+
+        Raises:
+            RunError: another process writes it.
+        """
+        with open(self.path / "config.json", "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.path} is being trained by another process: wait for it or stop it") from None
+            yield
 
     @property
     def task(self) -> Task:

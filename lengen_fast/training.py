@@ -217,7 +217,8 @@ def train(
     check_device(device)
     directory = _directory(config, task, train_config, out, resume)
     trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
-    with _threads(train_config.threads or _threads_for(config)):
+    alone = contextlib.nullcontext() if directory is None else directory.locked()
+    with alone, _threads(train_config.threads or _threads_for(config)):
         if directory is not None and directory.finished:
             return trainer.finished_run()
         if resume:
@@ -274,7 +275,10 @@ class _Trainer:
                     self._save()
                 if signals:
                     raise Interrupted(self.step, signals[0])
-        return self._finish()
+            run = self._finish()
+            if signals:  # they came while the last step was tested or saved
+                raise Interrupted(self.step, signals[0])
+        return run
 
     def _optimize(self, batch: Batch) -> None:
         config = self.config
@@ -412,9 +416,21 @@ def _directory(config, task, train_config, out, resume) -> RunDirectory | None:
         directory = out
     else:
         directory = RunDirectory.open(out) if resume else RunDirectory.create(out, settings)
-    if any(directory.config[key] != value for key, value in settings.items()):
-        raise ValueError(f"{directory.path} was begun with other settings: resume it with those in its config.json")
+    if (other := _first_difference(directory.config, settings)) is not None:
+        raise ValueError(f"{directory.path} was begun with another {other}: resume it with that of its config.json")
     return directory
+
+
+def _first_difference(config: dict, settings: dict) -> str | None:
+    """Where ``config`` has something else than ``settings``, as train.steps; None if nowhere."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            inner = _first_difference(config[key], value)
+            if inner is not None:
+                return f"{key}.{inner}"
+        elif config[key] != value:
+            return key
+    return None
 
 
 def check_device(device: str | torch.device) -> None:
@@ -435,7 +451,7 @@ def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> 
     return {
         "task": {"name": task.name, "symbols": symbols},
         "model": config.as_dict(),
-        "train": train_config.as_dict(),
+        "train": {**train_config.as_dict(), "threads": train_config.threads or _threads_for(config)},
         "seed": train_config.seed,
     }
 

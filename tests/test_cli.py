@@ -71,7 +71,7 @@ def test_json_puts_one_object_on_standard_output_and_nothing_else(finished, tmp_
     assert content["lines"][0]["count"] == 5
     content = json.loads(lengen("report", directory, "--out", tmp_path / "a.png", "--json").stdout)
     assert content["runs"][0]["seed"] == 3
-    assert {entry["name"] for entry in json.loads(lengen("tasks", "--json").stdout)} == set(lf.tasks())
+    assert {entry["name"] for entry in json.loads(lengen("tasks", "--json").stdout)["tasks"]} == set(lf.tasks())
 
 
 def test_evaluate_repeats_what_run_found(finished, capsys):
@@ -160,6 +160,11 @@ def test_tasks_lists_every_task(capsys):
     assert main(["tasks"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in lf.tasks())
+
+
+def test_tasks_describes_one_with_what_hard_means(capsys):
+    assert main(["tasks", "addition"]) == 0
+    assert lf.task("addition").hard_means in capsys.readouterr().out
 
 
 def test_report_pools_seeds_and_draws_one_figure(finished, tmp_path, capsys):
@@ -290,6 +295,18 @@ def test_a_damaged_run_is_one_sentence_and_is_left_as_it_is(
     assert printed.count("\n") == 1
     assert before == {path.name: path.read_bytes() for path in run.iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_begun_in_python_is_resumed_there(tmp_path, capsys):
+    task = lf.task("parity")
+    lf.train(lf.ModelConfig(task.vocab_size, 1, 1, 16), task, lf.TrainConfig(steps=1, batch=2), out=tmp_path / "run")
+    assert main(["run", "parity", "--out", str(tmp_path / "run"), "--resume"]) == 1
+    assert "was begun in Python" in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_device(finished, capsys):
+    assert main(["run", "binary_majority", "--out", str(finished[0]), "--resume", "--device", "cuda:7"]) == 2
+    assert "was begun with --device cpu, not cuda:7" in capsys.readouterr().err
 
 
 def test_no_run_there(tmp_path, capsys):

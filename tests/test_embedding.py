@@ -41,7 +41,7 @@ def test_sums_follow_the_definition(device, drawn):
     lengths, offsets = drawn
     offsets = None if offsets is None else torch.tensor(offsets, device=device)
     (tokens, packing), leaves = packed(lengths, device), tables(device)
-    actual = with_gradients(lambda: embed(tokens, *leaves, packing=packing, offsets=offsets), leaves)
+    actual = with_gradients(lambda: embed(tokens, *leaves, cu_seqlens=packing, offsets=offsets), leaves)
     expected = with_gradients(
         lambda: reference.embed(tokens, *leaves, cu_seqlens=packing.cu_seqlens, offsets=offsets), leaves
     )
@@ -54,24 +54,24 @@ def test_sums_follow_the_definition(device, drawn):
 def test_without_positions_only_tokens_count(offsets):
     tokens, packing = packed([4, 2])
     token_table, _ = tables()
-    assert torch.equal(embed(tokens, token_table, packing=packing, offsets=offsets), token_table[tokens])
+    assert torch.equal(embed(tokens, token_table, cu_seqlens=packing, offsets=offsets), token_table[tokens])
 
 
 def test_without_a_packing_the_rows_are_one_sequence():
     tokens, packing = packed([6])
-    assert torch.equal(embed(tokens, *tables()), embed(tokens, *tables(), packing=packing))
+    assert torch.equal(embed(tokens, *tables()), embed(tokens, *tables(), cu_seqlens=packing))
 
 
 def test_no_rows():
     tokens, packing = packed([0, 0])
-    assert embed(tokens, *tables(), packing=packing).shape == (0, WIDTH)
+    assert embed(tokens, *tables(), cu_seqlens=packing).shape == (0, WIDTH)
 
 
 def test_gradients_by_finite_differences(device):
     tokens, packing = packed([3, 0, 2], device)
     offsets = torch.tensor([0, 12, 10], device=device)
     assert torch.autograd.gradcheck(
-        lambda *leaves: embed(tokens, *leaves, packing=packing, offsets=offsets), tables(device)
+        lambda *leaves: embed(tokens, *leaves, cu_seqlens=packing, offsets=offsets), tables(device)
     )
 
 
@@ -85,7 +85,7 @@ def test_a_sequence_past_the_table_is_refused_with_advice(lengths, offsets, need
     offsets = None if offsets is None else torch.tensor(offsets)
     message = f"a sequence needs {needed} positions and the position table has 12: .*context.*nope"
     with pytest.raises(ValueError, match=message):
-        embed(tokens, *tables(), packing=packing, offsets=offsets)
+        embed(tokens, *tables(), cu_seqlens=packing, offsets=offsets)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_sequence_past_the_table_is_refused_with_advice(lengths, offsets, need
 def test_offsets_that_do_not_fit_are_refused(offsets, message):
     tokens, packing = packed([3, 2])
     with pytest.raises(ValueError, match=message):
-        embed(tokens, *tables(), packing=packing, offsets=torch.tensor(offsets))
+        embed(tokens, *tables(), cu_seqlens=packing, offsets=torch.tensor(offsets))
 
 
 @pytest.mark.parametrize("token", [-1, VOCABULARY])
@@ -110,4 +110,4 @@ def test_a_token_outside_the_vocabulary_is_refused(token):
 
 def test_a_packing_of_other_rows_is_refused():
     with pytest.raises(ValueError, match="packs 5 rows and is given with 4"):
-        embed(torch.zeros(4, dtype=torch.int64), *tables(), packing=Packing.uniform(1, 5))
+        embed(torch.zeros(4, dtype=torch.int64), *tables(), cu_seqlens=Packing.uniform(1, 5))

@@ -367,3 +367,15 @@ def test_a_damaged_line_in_the_middle_is_told(run, line):
         with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
             read()
     assert (run.path / "metrics.jsonl").read_bytes().startswith(line)
+
+
+# ---- one process at a time ----
+
+
+def test_a_run_in_use_is_refused_until_it_is_let_go(run):
+    code = f"import lengen_fast as lf\nwith lf.RunDirectory.open({str(run.path)!r}).locked(): print('mine')"
+    with run.locked():
+        refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "is being trained by another process" in refused.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "mine\n"

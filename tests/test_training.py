@@ -262,7 +262,7 @@ def test_each_bad_setting_is_named(field, value):
 def test_a_directory_begun_with_other_settings_is_not_resumed(tmp_path):
     model, train = configs()
     lf.train(model, TASK, train, out=tmp_path / "run")
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="another train.seed"):
         lf.train(model, TASK, configs(seed=5)[1], out=tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="not empty"):
         lf.train(model, TASK, train, out=tmp_path / "run")
@@ -289,6 +289,19 @@ def test_default_settings_are_the_papers():
     }
     assert contexts == {"binary_majority": 154, "majority": 154, "binary_majority_interleave": 156, "sort": 303,
                         "repeat_copy": 303, "parity": 154, "addition": 300}  # fmt: skip
+
+
+def test_an_interrupt_in_the_step_that_ends_a_fitted_run_is_not_lost_and_neither_is_the_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(training._Trainer, "_fitted", True)
+    model, train = configs(steps=9, test_every=3)
+
+    def interrupt(step, tokens, loss):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(lf.Interrupted):
+        lf.train(model, TASK, train, out=tmp_path / "run", observer=interrupt)
+    assert lf.train(model, TASK, train, out=tmp_path / "run", resume=True).step == 3
 
 
 def test_weights_that_the_last_update_ruined_are_never_saved(tmp_path):

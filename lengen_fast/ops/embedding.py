@@ -17,7 +17,7 @@ def embed(
     token_table: Tensor,
     position_table: Tensor | None = None,
     *,
-    packing: Packing | None = None,
+    cu_seqlens: Tensor | Packing | None = None,
     offsets: Tensor | None = None,
 ) -> Tensor:
     """Sum of the token's vector and the vector of its position, shifted by the offset of its row.
@@ -26,7 +26,8 @@ def embed(
         tokens: [N] int64, packed rows.
         token_table: [V, C].
         position_table: [context, C] learned absolute positions; None adds no positions.
-        packing: where each sequence begins; None means that the N rows are one sequence.
+        cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N (or its ``Packing``); None: one
+            sequence.
         offsets: [B] int64, position of the first token of each sequence; None means 0
             (arXiv 2410.02140, section 3: random offsets in training).
 
@@ -34,10 +35,10 @@ def embed(
         [N, C] in the dtype of the tables.
 
     Raises:
-        ValueError: ``packing`` or ``offsets`` do not go with the tokens, a sequence reaches past the end of
+        ValueError: ``cu_seqlens`` or ``offsets`` do not go with the tokens, a sequence reaches past the end of
             ``position_table``, or (on a CPU) a token or an offset is out of range.
     """
-    packing = Packing.of(tokens, packing)
+    packing = Packing.of(tokens, cu_seqlens)
     if position_table is not None:
         if packing.longest > len(position_table):
             raise ValueError(_too_long(packing.longest, len(position_table)))
