@@ -1,4 +1,4 @@
-"""The engine under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, without Python in the process."""
+"""The engine and the CPU kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, without Python in the process."""
 
 import os
 import shutil
@@ -51,7 +51,16 @@ def sanitizer(request, tmp_path_factory):
 
 @pytest.mark.slow
 def test_every_sampler_and_the_stream_are_clean(sanitizer, tmp_path):
-    built = compiled(TESTS / "engine_driver.cpp", tmp_path / "driver", sanitizer)
+    run_clean("engine_driver.cpp", tmp_path, sanitizer)
+
+
+@pytest.mark.slow
+def test_every_cpu_kernel_is_clean(sanitizer, tmp_path):
+    run_clean("cpu_driver.cpp", tmp_path, (*sanitizer, "-Wno-psabi"))
+
+
+def run_clean(source, tmp_path, flags):
+    built = compiled(TESTS / source, tmp_path / "driver", flags)
     assert built.returncode == 0, built.stderr
     result = run(tmp_path / "driver")
     assert (result.returncode, result.stdout, result.stderr) == (0, "clean\n", "")

@@ -262,7 +262,7 @@ def test_each_bad_setting_is_named(field, value):
 def test_a_directory_begun_with_other_settings_is_not_resumed(tmp_path):
     model, train = configs()
     lf.train(model, TASK, train, out=tmp_path / "run")
-    with pytest.raises(ValueError, match="another train.seed"):
+    with pytest.raises(ValueError, match=r"another train\.seed"):
         lf.train(model, TASK, configs(seed=5)[1], out=tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="not empty"):
         lf.train(model, TASK, train, out=tmp_path / "run")

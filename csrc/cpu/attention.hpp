@@ -63,7 +63,7 @@ struct Gradients {
   const Softmax* softmax;
   Rows<float> q, k, v;
   float* table = nullptr;  // [models, heads, width]
-  Rows<float> key_bias, logit_scale;
+  Rows<float> key_bias{}, logit_scale{};
 };
 
 // ---- working memory ----
@@ -72,10 +72,14 @@ struct Gradients {
 class Memory {
  public:
   float* of(int64_t count) {
+#ifdef __SANITIZE_ADDRESS__
+    floats_ = std::vector<float>(static_cast<size_t>(count));  // exactly, so that the sanitizer sees every step beyond
+#else
     if (static_cast<int64_t>(floats_.size()) < count) {
       floats_.clear();
       floats_.resize(static_cast<size_t>(count + count / 4));
     }
+#endif
     return floats_.data();
   }
 
