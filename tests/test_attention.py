@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lengen_fast.ops import Packing, attention, packing, reference
+from lengen_fast.ops import Packing, attention, attention_cpu, packing, reference
 from lengen_fast.ops.packing import RowSelection
 
 lengths_of_sequences = st.one_of(
@@ -27,7 +27,7 @@ def padded_in(short, mask_budget=1 << 24):
     """Attention that pads in buckets, the first of sequences up to ``short``, with masks no larger than that budget."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "SHORT", short)
-        patch.setattr(MODULE, "BUCKETED_WORK", 0 if short else 1 << 60)
+        patch.setattr(attention_cpu, "BUCKETED_WORK", 0 if short else 1 << 60)
         patch.setattr(MODULE, "MASK_BUDGET", mask_budget)
         yield
 

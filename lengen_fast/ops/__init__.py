@@ -1,7 +1,8 @@
 """Operations: one file each, with its public function, checks and dispatch. ``reference`` defines them all."""
 
 from lengen_fast.ops.attention import attention
+from lengen_fast.ops.bias import DistanceBias, log_n_scale
 from lengen_fast.ops.embedding import embed
 from lengen_fast.ops.packing import Packing
 
-__all__ = ["Packing", "attention", "embed"]
+__all__ = ["DistanceBias", "Packing", "attention", "embed", "log_n_scale"]

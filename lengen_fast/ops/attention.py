@@ -1,23 +1,31 @@
-"""Causal attention over packed sequences: the one place that chooses how it is computed.
+"""Causal attention over packed sequences: the public function, its checks, and the choice of how it is computed.
 
-On every device it goes through PyTorch's scaled_dot_product_attention, on a padded layout that exists only inside this
-file. No tensor of size T x T is ever made: all rows at once use the causal flag, and chosen rows (``query_rows``) are
-taken in blocks whose mask stays below ``MASK_BUDGET`` elements.
+On a GPU the Triton kernels of ``lengen_kernels`` compute it. On a CPU, attention without a bias, key bias or window
+goes straight to PyTorch's scaled_dot_product_attention, on a padded layout that exists only inside this file, and
+everything else through the blocks of ``attention_cpu``. No tensor of size T x T is ever made: all rows at once use the
+causal flag, and chosen rows (``query_rows``) are taken in blocks whose mask stays below ``MASK_BUDGET`` elements.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
+from lengen_fast.ops import attention_op
+from lengen_fast.ops import packing as packings
+from lengen_fast.ops.attention_cpu import is_worth_buckets
+from lengen_fast.ops.bias import DistanceBias
 from lengen_fast.ops.packing import Packing, RowSelection
 
 MASK_BUDGET = 1 << 24  # elements of the largest mask, 64 MiB in fp32
-BUCKETED_WORK = 1 << 22  # B Tq T H D from which a CPU pads in buckets of similar length
+WIDEST = 256  # head width D
+PRECISIONS = ("auto", "ieee", "tf32x3", "tf32")
 
 
 def attention(
@@ -25,42 +33,195 @@ def attention(
     k: Tensor,
     v: Tensor,
     *,
+    bias: Tensor | DistanceBias | None = None,
+    key_bias: Tensor | None = None,
+    logit_scale: Tensor | None = None,
+    window: int | None = None,
     softmax_scale: float | None = None,
     cu_seqlens: Tensor | Packing | None = None,
     query_rows: Tensor | RowSelection | None = None,
+    precision: str = "auto",
+    out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Exact causal attention: row i attends to the rows j <= i of its own sequence.
+    """Exact causal attention: row i attends to the rows j <= i of its own sequence, with scores
+
+        softmax_scale * logit_scale[i, h] * (q_i . k_j) + key_bias[j, h] + b_h(i - j)
+
+    Sums are in fp32 (fp64 for fp64 operands), the largest score of a row is subtracted, and the division comes last, so
+    that uniform attention is exactly uniform. Gradients for q, k, v, bias, key_bias and logit_scale are the same to the
+    last bit from run to run; there are no second derivatives. Under autocast q, k and v are cast as for PyTorch's
+    scaled_dot_product_attention.
 
     Args:
-        q: [N, H, D] packed, or [B, T, H, D]; with ``query_rows``, [P, H, D]: only the chosen rows.
+        q: [N, H, D] packed, or [B, T, H, D], fp32, fp16, bf16 or fp64, D up to 256, any strides; with ``query_rows``,
+            [P, H, D]: only the chosen rows.
         k, v: [N, H, D] packed, or [B, T, H, D]; with ``query_rows`` also [N, 1, D], which all heads of q share.
+        bias: b_h(d) as a table [H, W] over the distance, whose last value holds from W on; or a ``DistanceBias``, which
+            says what holds there. ``lengen_fast.ops.bias`` makes ALiBi, T5, KERPLE and others.
+        key_bias: [N, H] or [B, T, H], added to all scores of a key, as a forgetting gate's sum of logarithms.
+        logit_scale: [N, H], [B, T, H], or with ``query_rows`` [P, H]; see ``log_n_scale``.
+        window: keys that a row sees, itself included; None: all up to itself.
         softmax_scale: factor of the logits; 1/sqrt(D) if None.
         cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N; or a ``Packing``, which also
-            carries what several calls on the same rows can share. None for [B, T, H, D] or one packed sequence.
+            carries what several calls on the same rows can share, and whose longest sequence no launch waits for. None
+            for [B, T, H, D] or one packed sequence.
         query_rows: [P] int64, increasing rows of k to compute, as in the scored rows of a last layer or one decoding
             step; cost is proportional to P x T. Needs packed k and v. A ``RowSelection`` carries what layers can share.
+        precision: of products of fp32 operands on a GPU. "ieee": fp32, relative error about 1e-6. "tf32x3": three tf32
+            products on tensor cores, about as exact. "tf32": operands rounded to 10 bits, relative error of a logit up
+            to 1e-3. "auto": "tf32" where PyTorch's matrix products are set to it, else "ieee". A CPU computes in fp32.
+        out_dtype: torch.float32 for an fp32 output of 16-bit operands; None: the dtype of q.
 
     Returns:
-        [N, H, D], [B, T, H, D], or with ``query_rows`` [P, H, D]; dtype of q.
+        [N, H, D], [B, T, H, D], or with ``query_rows`` [P, H, D].
 
     Raises:
-        ValueError: shapes, devices or dtypes that do not fit together, ``cu_seqlens`` that do not cover the rows, or
-            ``query_rows`` that are out of range.
+        ValueError: shapes, devices or dtypes that do not fit together, D over 256, a bias for another number of heads,
+            ``cu_seqlens`` that do not run from 0 to N without decreasing, or ``query_rows`` that are out of range or
+            do not increase. What those two hold is read on a CPU always, on a GPU only with LENGEN_DEBUG=1 in the
+            environment (it waits for the device), and never under torch.compile or for fake tensors.
     """
     _check_keys(k, v)
     if k.dim() == 4 and not (cu_seqlens is None and query_rows is None):
         raise ValueError("cu_seqlens and query_rows need packed q, k and v, [N, H, D], not [B, T, H, D]")
-    packing = Packing.of(k, cu_seqlens) if k.dim() == 3 else None
-    chosen = None if query_rows is None else RowSelection.of(packing, query_rows)
-    _check_operands(q, k, v, k.shape if chosen is None else (len(chosen), _heads(q, k), k.shape[2]))
-    scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale
+    opaque = _is_opaque(q) or attention_op.has_launchers(q)
+    locate = _bounds if opaque else _packing
+    place = None if k.dim() == 4 else locate(k, cu_seqlens, query_rows)
+    chosen = None if query_rows is None else len(query_rows)
+    _check_operands(q, k, v, k.shape if chosen is None else (chosen, _heads(q, k), k.shape[2]))
+    _check_settings(q, window, precision, out_dtype)
+    _check_row_term("key_bias", key_bias, (*k.shape[:-2], q.shape[-2]), q)
+    _check_row_term("logit_scale", logit_scale, q.shape[:-1], q)
+    bias = None if bias is None else _checked_bias(bias, q)
+    q, k, v = _as_autocast(q, k, v)
+    out_dtype = q.dtype if out_dtype is None else out_dtype
+    scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else float(softmax_scale)
     if q.numel() == 0:
-        return q.clone()  # nothing to compute, and still in the graph
+        return q.clone().to(out_dtype)  # nothing to compute, and still in the graph
+    if logit_scale is not None and bias is None and key_bias is None and window is None and _can_scale_first(q):
+        q, logit_scale = q * logit_scale.to(q.dtype).unsqueeze(-1), None
+    terms = bias, key_bias, logit_scale, window
+    if not opaque and all(term is None for term in terms):
+        return _plain(q.to(out_dtype), k.to(out_dtype), v.to(out_dtype), scale, *(place or (None, None)))
+    if not opaque and place is not None:
+        place = _bounds_of(*place)
+    return _operate(q, k, v, scale, *terms, place, precision, out_dtype)
+
+
+# ---- where the rows are ----
+
+Bounds = tuple[Tensor | None, int, Tensor | None, Tensor | None]
+"""cu_seqlens, rows of the longest sequence or more, query_rows, and where those of each sequence begin, if known."""
+
+
+def _is_opaque(q: Tensor) -> bool:
+    """Whether attention is to be one operator: to a compiler, to torch.func, and where there are no values."""
+    return torch.compiler.is_compiling() or _is_transformed() or isinstance(q, FakeTensor) or q.device.type == "meta"
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of torch.func is under way."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _has_values(x: Tensor) -> bool:
+    """Whether the numbers of a tensor may be read."""
+    if torch.compiler.is_compiling() or isinstance(x, FakeTensor) or x.device.type == "meta":
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    return x.device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
+
+
+def _packing(
+    k: Tensor, cu_seqlens: Tensor | Packing | None, query_rows: Tensor | RowSelection | None
+) -> tuple[Packing, RowSelection | None]:
+    """For computation in PyTorch operations."""
+    packing = Packing.of(k, cu_seqlens)
+    return packing, None if query_rows is None else RowSelection.of(packing, query_rows)
+
+
+def _bounds_of(packing: Packing, chosen: RowSelection | None) -> Bounds:
+    if chosen is None:
+        return packing.cu_seqlens, packing.longest, None, None
+    return packing.cu_seqlens, packing.longest, chosen.rows, chosen.packing.cu_seqlens
+
+
+def _bounds(k: Tensor, cu_seqlens: Tensor | Packing | None, query_rows: Tensor | RowSelection | None) -> Bounds:
+    """For the operator; nothing is read from a device but, where it can be, the length of the longest sequence."""
+    if cu_seqlens is None:
+        cu_seqlens, longest = torch.arange(2, device=k.device) * len(k), len(k)
+    elif isinstance(cu_seqlens, Tensor) and not _has_values(cu_seqlens):
+        packings.check_vector(cu_seqlens)
+        longest = len(k)
+    else:
+        packing = Packing.of(k, cu_seqlens)
+        cu_seqlens, longest = packing.cu_seqlens, packing.longest
+        if _is_debugging(cu_seqlens):
+            packings.check_bounds(cu_seqlens, packing.total)
+    if isinstance(query_rows, RowSelection):
+        return cu_seqlens, longest, query_rows.rows, query_rows.packing.cu_seqlens
+    if query_rows is not None:
+        packings.check_row_vector(query_rows)
+        if _has_values(query_rows) and (query_rows.device.type == "cpu" or _is_debugging(query_rows)):
+            packings.check_rows(query_rows, len(k))
+    return cu_seqlens, longest, query_rows, None
+
+
+def _is_debugging(x: Tensor) -> bool:
+    """Whether what rows a GPU holds is to be checked, at the cost of waiting for it."""
+    return x.device.type == "cuda" and _has_values(x) and os.environ.get("LENGEN_DEBUG", "0") not in ("", "0")
+
+
+# ---- the operator ----
+
+
+def _operate(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    bias: DistanceBias | None,
+    key_bias: Tensor | None,
+    logit_scale: Tensor | None,
+    window: int | None,
+    place: Bounds | None,
+    precision: str,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    """Through ``lengen::attention_forward``."""
+    cu_seqlens, longest, query_rows, cu_queries = (None, k.shape[1], None, None) if place is None else place
+    sums = torch.float64 if q.dtype == torch.float64 else torch.float32
+    table = slope = None
+    beyond = "last"
+    if bias is not None:
+        table, beyond = bias.table.to(sums).unsqueeze(0), bias.beyond
+        if isinstance(beyond, Tensor):
+            slope, beyond = beyond.detach().to(sums).unsqueeze(0), "line"
+    key_bias, logit_scale = (None if x is None else x.to(sums) for x in (key_bias, logit_scale))
+    settings = longest, scale, beyond, window, precision, out_dtype
+    apply = torch.ops.lengen.attention_forward if torch.compiler.is_compiling() else attention_op.Attention.apply
+    out, _ = apply(q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries, *settings)
+    return out
+
+
+def _can_scale_first(q: Tensor) -> bool:
+    """Whether rounding q times its scale to the dtype of q costs nothing, and PyTorch's own attention then does."""
+    return q.dtype in (torch.float32, torch.float64) and not attention_op.has_launchers(q)
+
+
+# ---- PyTorch's own attention ----
+
+
+def _plain(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, packing: Packing | None, chosen: RowSelection | None
+) -> Tensor:
+    """Causal attention and nothing else, on the padded layout."""
     if scale <= 0:
         q, scale = q * scale, 1.0  # the CPU's kernel multiplies masked scores, -inf, by the scale: NaN
     if packing is None:
         return _causal(q, k, v, scale)
-    bucketed = _is_worth_buckets(q, packing, packing if chosen is None else chosen.packing)
+    bucketed = is_worth_buckets(q, packing, packing if chosen is None else chosen.packing)
     layout = packing.bucketed_layout if bucketed else packing.layout
     if chosen is None:
         return layout.unpad([_causal(*padded, scale) for padded in layout.pad(q, k, v)])
@@ -69,13 +230,6 @@ def attention(
     keys = [(memory, memory) for (memory,) in layout.pad(k)] if k is v else layout.pad(k, v)
     parts = zip(queries.pad(q), keys, last_keys, strict=True)
     return queries.unpad([_chosen_rows(*part_q, *part_kv, limit, scale) for part_q, part_kv, limit in parts])
-
-
-def _is_worth_buckets(q: Tensor, keys: Packing, queries: Packing) -> bool:
-    """Whether padding to the longest costs more than several calls on sequences of similar length."""
-    if q.device.type != "cpu" or keys.is_uniform:
-        return False
-    return keys.sequences * queries.longest * keys.longest * q[0].numel() >= BUCKETED_WORK
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -113,13 +267,16 @@ def _chosen_rows(q: Tensor, k: Tensor, v: Tensor, last_keys: Tensor, scale: floa
     return out.transpose(1, 2)
 
 
+# ---- checks ----
+
+
 def _check_keys(k: Tensor, v: Tensor) -> None:
     if k.shape != v.shape or k.dim() not in (3, 4):
         raise ValueError(
             f"k and v must have one shape, [N, H, D] or [B, T, H, D], got {tuple(k.shape)} and {tuple(v.shape)}"
         )
-    if k.shape[-1] == 0:
-        raise ValueError(f"k and v must have a head width D of at least 1, got shape {tuple(k.shape)}")
+    if not 1 <= k.shape[-1] <= WIDEST:
+        raise ValueError(f"k and v must have a head width D of at least 1 and at most {WIDEST}, got {tuple(k.shape)}")
 
 
 def _heads(q: Tensor, k: Tensor) -> int:
@@ -138,3 +295,44 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> N
                 f"q, k and v must share dtype and device: q is {q.dtype} on {q.device}, "
                 f"{name} is {tensor.dtype} on {tensor.device}"
             )
+
+
+def _check_row_term(name: str, term: Tensor | None, wanted: Sequence[int], q: Tensor) -> None:
+    if term is None:
+        return
+    if term.shape != wanted or not term.is_floating_point() or term.device != q.device:
+        raise ValueError(
+            f"{name} must be of a floating dtype and shape {tuple(wanted)} on {q.device}, "
+            f"got {term.dtype} and {tuple(term.shape)} on {term.device}"
+        )
+
+
+def _checked_bias(bias: Tensor | DistanceBias, q: Tensor) -> DistanceBias:
+    if isinstance(bias, Tensor):
+        bias = DistanceBias(bias)
+    elif not isinstance(bias, DistanceBias):
+        raise TypeError(f"bias must be a tensor [H, W] or a DistanceBias, got {type(bias).__name__}")
+    heads = q.shape[-2]
+    if len(bias.table) != heads or bias.table.device != q.device:
+        raise ValueError(
+            f"bias must have a table for the {heads} heads of q, on {q.device}, "
+            f"got one for {len(bias.table)} heads on {bias.table.device}"
+        )
+    return bias
+
+
+def _check_settings(q: Tensor, window: int | None, precision: str, out_dtype: torch.dtype | None) -> None:
+    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
+        raise ValueError(f"window must be a whole number of keys, at least 1, or None, got {window!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if out_dtype not in (None, q.dtype, torch.float32):
+        raise ValueError(f"out_dtype must be torch.float32 or the dtype of q, {q.dtype}, got {out_dtype}")
+
+
+def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
+    """As autocast casts the operands of PyTorch's scaled_dot_product_attention."""
+    device = operands[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device) or operands[0].dtype == torch.float64:
+        return operands
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in operands)

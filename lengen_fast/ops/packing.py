@@ -38,15 +38,9 @@ class Packing:
             ValueError: ``cu_seqlens`` is not a vector of at least two integers, or (on a CPU) does not run from 0 to
                 ``total`` without decreasing.
         """
-        if not isinstance(cu_seqlens, Tensor):
-            raise TypeError(f"cu_seqlens must be a tensor or a Packing, got {type(cu_seqlens).__name__}")
-        if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
-                f"got shape {tuple(cu_seqlens.shape)} and {cu_seqlens.dtype}"
-            )
+        check_vector(cu_seqlens)
         if cu_seqlens.device.type == "cpu":
-            _check_bounds(cu_seqlens, total)
+            check_bounds(cu_seqlens, total)
         if longest is None:
             longest = int(cu_seqlens.diff().max())
         return cls(cu_seqlens, total, longest)
@@ -193,12 +187,9 @@ class RowSelection:
         Raises:
             ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
         """
-        if not isinstance(rows, Tensor):
-            raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
-        if rows.dim() != 1 or rows.dtype != torch.int64:
-            raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
+        check_row_vector(rows)
         if rows.device.type == "cpu":
-            _check_rows(rows, packing.total)
+            check_rows(rows, packing.total)
         return cls.from_known_rows(rows, packing, most)
 
     @classmethod
@@ -268,14 +259,35 @@ def _bucket_counts(lengths: list[int]) -> tuple[int, ...]:
     return tuple(reversed(counts))
 
 
-def _check_rows(rows: Tensor, total: int) -> None:
+def check_row_vector(rows: Tensor) -> None:
+    """Raise unless ``rows`` may be ``query_rows``, as far as its shape and dtype tell."""
+    if not isinstance(rows, Tensor):
+        raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
+    if rows.dim() != 1 or rows.dtype != torch.int64:
+        raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
+
+
+def check_rows(rows: Tensor, total: int) -> None:
+    """Raise unless ``rows`` increase within 0..total - 1; reads them."""
     if len(rows) and (int(rows[0]) < 0 or int(rows[-1]) >= total):
         raise ValueError(f"query_rows must lie in 0..{total - 1}, got rows from {int(rows[0])} to {int(rows[-1])}")
     if bool((rows.diff() <= 0).any()):
         raise ValueError("query_rows must increase from one to the next")
 
 
-def _check_bounds(cu_seqlens: Tensor, total: int) -> None:
+def check_vector(cu_seqlens: Tensor) -> None:
+    """Raise unless ``cu_seqlens`` may be that, as far as its shape and dtype tell."""
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(f"cu_seqlens must be a tensor or a Packing, got {type(cu_seqlens).__name__}")
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
+            f"got shape {tuple(cu_seqlens.shape)} and {cu_seqlens.dtype}"
+        )
+
+
+def check_bounds(cu_seqlens: Tensor, total: int) -> None:
+    """Raise unless ``cu_seqlens`` runs from 0 to ``total`` without decreasing; reads it."""
     if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != total:
         raise ValueError(
             f"cu_seqlens must start at 0 and end at the number of packed rows, {total}; "
