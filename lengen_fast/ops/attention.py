@@ -90,19 +90,25 @@ def attention(
     chosen = None if query_rows is None else len(query_rows)
     _check_operands(q, k, v, k.shape if chosen is None else (chosen, _heads(q, k), k.shape[2]))
     _check_settings(q, window, precision, out_dtype)
-    _check_row_term("key_bias", key_bias, (*k.shape[:-2], q.shape[-2]), q)
-    _check_row_term("logit_scale", logit_scale, q.shape[:-1], q)
+    if key_bias is not None:
+        _check_row_term("key_bias", key_bias, (*k.shape[:-2], q.shape[-2]), q)
+    if logit_scale is not None:
+        _check_row_term("logit_scale", logit_scale, q.shape[:-1], q)
     bias = None if bias is None else _checked_bias(bias, q)
-    q, k, v = _as_autocast(q, k, v)
+    if _is_autocast(q):
+        q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     out_dtype = q.dtype if out_dtype is None else out_dtype
     scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else float(softmax_scale)
     if q.numel() == 0:
         return q.clone().to(out_dtype)  # nothing to compute, and still in the graph
-    if logit_scale is not None and bias is None and key_bias is None and window is None and _can_scale_first(q):
+    unbiased = bias is None and key_bias is None and window is None
+    if unbiased and logit_scale is not None and _can_scale_first(q):
         q, logit_scale = q * logit_scale.to(q.dtype).unsqueeze(-1), None
+    if unbiased and logit_scale is None and not opaque:
+        if q.dtype != out_dtype:
+            q, k, v = (x.to(out_dtype) for x in (q, k, v))
+        return _plain(q, k, v, scale, *(place or (None, None)))
     terms = bias, key_bias, logit_scale, window
-    if not opaque and all(term is None for term in terms):
-        return _plain(q.to(out_dtype), k.to(out_dtype), v.to(out_dtype), scale, *(place or (None, None)))
     if not opaque and place is not None:
         place = _bounds_of(*place)
     return _operate(q, k, v, scale, *terms, place, precision, out_dtype)
@@ -289,6 +295,8 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> N
         raise ValueError(f"q, k and v must be of a floating dtype, got {q.dtype}")
     if q.shape != wanted:
         raise ValueError(f"q must have shape {tuple(wanted)} to go with k and query_rows, got {tuple(q.shape)}")
+    if k.dtype == v.dtype == q.dtype and k.device == v.device == q.device:
+        return
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype or tensor.device != q.device:
             raise ValueError(
@@ -297,9 +305,7 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> N
             )
 
 
-def _check_row_term(name: str, term: Tensor | None, wanted: Sequence[int], q: Tensor) -> None:
-    if term is None:
-        return
+def _check_row_term(name: str, term: Tensor, wanted: Sequence[int], q: Tensor) -> None:
     if term.shape != wanted or not term.is_floating_point() or term.device != q.device:
         raise ValueError(
             f"{name} must be of a floating dtype and shape {tuple(wanted)} on {q.device}, "
@@ -330,9 +336,7 @@ def _check_settings(q: Tensor, window: int | None, precision: str, out_dtype: to
         raise ValueError(f"out_dtype must be torch.float32 or the dtype of q, {q.dtype}, got {out_dtype}")
 
 
-def _as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
-    """As autocast casts the operands of PyTorch's scaled_dot_product_attention."""
-    device = operands[0].device.type
-    if device == "meta" or not torch.is_autocast_enabled(device) or operands[0].dtype == torch.float64:
-        return operands
-    return tuple(x.to(torch.get_autocast_dtype(device)) for x in operands)
+def _is_autocast(q: Tensor) -> bool:
+    """Whether autocast would cast the operands of PyTorch's scaled_dot_product_attention."""
+    device = q.device.type
+    return device != "meta" and torch.is_autocast_enabled(device) and q.dtype != torch.float64
