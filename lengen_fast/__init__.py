@@ -12,7 +12,7 @@ from lengen_fast.data import Batch, Stream
 from lengen_fast.evaluation import Accuracy, AccuracyTable, evaluate
 from lengen_fast.interop import from_gpt2, to_gpt2
 from lengen_fast.model import ModelConfig, Transformer
-from lengen_fast.ops import attention, embed
+from lengen_fast.ops import DistanceBias, attention, bias, embed, log_n_scale
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.tasks import Task, task, tasks
@@ -24,6 +24,7 @@ __all__ = [
     "Accuracy",
     "AccuracyTable",
     "Batch",
+    "DistanceBias",
     "Interrupted",
     "ModelConfig",
     "Run",
@@ -35,11 +36,13 @@ __all__ = [
     "TrainingDiverged",
     "Transformer",
     "attention",
+    "bias",
     "default_configs",
     "embed",
     "evaluate",
     "from_gpt2",
     "layers",
+    "log_n_scale",
     "positions",
     "published",
     "task",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengen_fast.ops import attention, embed, gelu
+from lengen_fast.ops import DistanceBias, attention, embed, gelu
+from lengen_fast.ops.attention import WIDEST
 from lengen_fast.ops.packing import Packing, RowSelection
 
 
@@ -38,31 +41,47 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, packing: Packing, rows: RowSelection | None = None) -> Tensor:
-        """hidden [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed."""
-        if rows is not None:
-            return self.out(self._chosen(hidden, packing, rows))
-        q, k, v = self._split(self.qkv(hidden)).unbind(1)
-        return self.out(attention(q, k, v, cu_seqlens=packing).flatten(1))
+    def forward(
+        self,
+        hidden: Tensor,
+        packing: Packing,
+        rows: RowSelection | None = None,
+        *,
+        bias: Tensor | DistanceBias | None = None,
+        key_bias: Tensor | None = None,
+        logit_scale: Tensor | None = None,
+        window: int | None = None,
+    ) -> Tensor:
+        """hidden [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed.
 
-    def _chosen(self, hidden: Tensor, packing: Packing, rows: RowSelection) -> Tensor:
+        ``bias`` [H, W] or a ``DistanceBias``, ``key_bias`` [N, H], ``logit_scale`` [N, H] (with ``rows`` [P, H]) and
+        ``window`` are those of ``attention``.
+        """
+        terms = {"bias": bias, "key_bias": key_bias, "logit_scale": logit_scale, "window": window}
+        if rows is not None:
+            return self.out(self._chosen(hidden, packing, rows, terms))
+        q, k, v = self._split(self.qkv(hidden)).unbind(1)
+        return self.out(attention(q, k, v, cu_seqlens=packing, **terms).flatten(1))
+
+    def _chosen(self, hidden: Tensor, packing: Packing, rows: RowSelection, terms: dict[str, Any]) -> Tensor:
         """[N, C] to [P, C]: what the heads of the chosen rows read, side by side."""
         width = self.out.in_features
         q_weight, k_weight, v_weight = self.qkv.weight.split(width)
         q_bias, k_bias, v_bias = self.qkv.bias.split(width)
         q = F.linear(rows.take(hidden), q_weight, q_bias).unflatten(1, (self.heads, -1))
-        if len(hidden) * width <= len(rows) * (width + packing.longest * (self.heads - 1)):
+        many = len(hidden) * width <= len(rows) * (width + packing.longest * (self.heads - 1))
+        if many or width > WIDEST or terms["key_bias"] is not None:
             k, v = (
                 F.linear(hidden, weight, bias).unflatten(1, (self.heads, -1))
                 for weight, bias in ((k_weight, k_bias), (v_weight, v_bias))
             )
-            return attention(q, k, v, cu_seqlens=packing, query_rows=rows).flatten(1)
+            return attention(q, k, v, cu_seqlens=packing, query_rows=rows, **terms).flatten(1)
         # few rows: move the projections of keys and values to the side of the queries, (q W_k) . h and (sum p h) W_v;
         # the bias of the keys adds the same to every logit of a query, and softmax forgets it
         q = torch.bmm(q.transpose(0, 1), k_weight.unflatten(0, (self.heads, -1))).transpose(0, 1)
         scale = (width // self.heads) ** -0.5
         memory = hidden.unsqueeze(1)
-        read = attention(q, memory, memory, softmax_scale=scale, cu_seqlens=packing, query_rows=rows)
+        read = attention(q, memory, memory, softmax_scale=scale, cu_seqlens=packing, query_rows=rows, **terms)
         v = torch.bmm(read.transpose(0, 1), v_weight.unflatten(0, (self.heads, -1)).mT).transpose(0, 1)
         return v.flatten(1) + v_bias
 

@@ -306,6 +306,24 @@ def test_number_of_parameters(encoding):
 # ---- parts ----
 
 
+@pytest.mark.parametrize("which", [(), ("bias", "window"), ("logit_scale",), ("key_bias",)], ids=str)
+@pytest.mark.parametrize("rows", [[11], [0, 3, 4, 9, 11], list(range(12))], ids=len)
+def test_attention_layer_passes_on_the_terms_of_a_score(which, rows):
+    """All rows by the definition; chosen rows, by whichever way is cheaper, as out of all."""
+    layer, bounds = CausalSelfAttention(8, 2).double(), torch.tensor([0, 4, 4, 12])
+    hidden, packing = torch.arange(96.0).double().sin().view(12, 8), Packing.from_cu_seqlens(bounds, 12)
+    table, column = torch.tensor([[0.3, -1.0, 0.5], [0.0, 2.0, -0.7]]).double(), torch.linspace(0, 2, 24).view(12, 2)
+    terms = {"bias": table, "window": 3, "key_bias": column.double(), "logit_scale": column.cos().double()}
+    terms = {name: terms[name] for name in which}
+    q, k, v = layer.qkv(hidden).view(12, 3, 2, 4).unbind(1)
+    expected = layer.out(reference.attention(q, k, v, cu_seqlens=packing.cu_seqlens, **terms).flatten(1))
+    assert_close(layer(hidden, packing, **terms), expected, atol=1e-12)
+    if "logit_scale" in terms:
+        terms["logit_scale"] = terms["logit_scale"][rows]
+    chosen = RowSelection.from_rows(torch.tensor(rows), packing)
+    assert_close(layer(hidden, packing, chosen, **terms), expected[rows], atol=1e-12)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 20])
 def test_mlp_without_gradients_takes_rows_in_pieces(rows, monkeypatch):
     monkeypatch.setattr(MLP, "ROWS_AT_ONCE", 8)

@@ -1,4 +1,4 @@
-"""The engine and the CPU kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, without Python in the process."""
+"""The engine and the CPU kernels, without Python, under AddressSanitizer, UBSan and ThreadSanitizer."""
 
 import os
 import shutil

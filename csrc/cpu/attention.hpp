@@ -51,6 +51,19 @@ struct Problem {
   int64_t window = 0;  // keys that a query sees at most; 0: all
   DistanceBias bias{};
   Rows<const float> key_bias{}, logit_scale{};  // one number per row and head
+
+  // Whether bounds and query_rows stay within `rows` rows of k, so that nothing else is read.
+  bool fits(int64_t rows) const {
+    if (bounds[0] != 0 || bounds[sequences] != rows) return false;
+    for (int64_t s = 0; s < sequences; ++s) {
+      if (bounds[s + 1] < bounds[s]) return false;
+    }
+    if (query_rows == nullptr) return queries == rows;
+    for (int64_t i = 0; i < queries; ++i) {
+      if (query_rows[i] < (i == 0 ? 0 : query_rows[i - 1] + 1) || query_rows[i] >= rows) return false;
+    }
+    return true;
+  }
 };
 
 struct Output {

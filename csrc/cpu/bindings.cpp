@@ -40,6 +40,7 @@ void bind_attention(py::module_& module) {
                         rows<const float>(v), scale};
         return problem;
       }))
+      .def("fits", &Problem::fits)
       .def("set_window", [](Problem& problem, int64_t window) { problem.window = window; })
       .def("set_key_bias", [](Problem& problem, const Operand& operand) { problem.key_bias = rows<const float>(operand); })
       .def("set_logit_scale", [](Problem& problem, const Operand& operand) { problem.logit_scale = rows<const float>(operand); })

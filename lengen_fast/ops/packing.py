@@ -1,19 +1,12 @@
-"""Packed rows: B sequences of different lengths laid end to end in one [N, ...] tensor, and the way to a padded layout.
-
-Padding exists only inside an operation that needs it (see ``attention``); everything else works on the packed rows.
-"""
+"""Packed rows: B sequences of different lengths laid end to end in one [N, ...] tensor, and rows chosen from them."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from operator import mul
 
 import torch
 from torch import Tensor
-
-SHORT = 16  # sequences of at most so many rows are padded in one bucket
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +31,9 @@ class Packing:
             ValueError: ``cu_seqlens`` is not a vector of at least two integers, or (on a CPU) does not run from 0 to
                 ``total`` without decreasing.
         """
-        if not isinstance(cu_seqlens, Tensor):
-            raise TypeError(f"cu_seqlens must be a tensor or a Packing, got {type(cu_seqlens).__name__}")
-        if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
-                f"got shape {tuple(cu_seqlens.shape)} and {cu_seqlens.dtype}"
-            )
+        check_vector(cu_seqlens)
         if cu_seqlens.device.type == "cpu":
-            _check_bounds(cu_seqlens, total)
+            check_bounds(cu_seqlens, total)
         if longest is None:
             longest = int(cu_seqlens.diff().max())
         return cls(cu_seqlens, total, longest)
@@ -84,7 +71,7 @@ class Packing:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether every sequence has ``longest`` rows, so that padding is a view."""
+        """Whether every sequence has ``longest`` rows."""
         return self.total == self.sequences * self.longest
 
     @cached_property
@@ -103,76 +90,6 @@ class Packing:
         """[N] int64: how many rows of its own sequence come before a packed row."""
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.cu_seqlens[:-1].long()[self.sequence_of_row]
-
-    @cached_property
-    def layout(self) -> PaddedLayout:
-        """Where the rows stand when every sequence is padded to the longest."""
-        return PaddedLayout.of(self, None, (self.sequences,))
-
-    @cached_property
-    def bucketed_layout(self) -> PaddedLayout:
-        """Where the rows stand when sequences are padded in groups of similar length; reads the lengths."""
-        lengths, order = torch.sort(self.cu_seqlens.diff(), stable=True)
-        return PaddedLayout.of(self, order, _bucket_counts(lengths.tolist()))
-
-    def pad(self, packed: Tensor) -> Tensor:
-        """[N, ...] to [B, longest, ...], zeros where a sequence has ended."""
-        ((padded,),) = self.layout.pad(packed)
-        return padded
-
-    def unpad(self, padded: Tensor) -> Tensor:
-        """[B, longest, ...] to [N, ...]; the inverse of ``pad``."""
-        return self.layout.unpad([padded])
-
-
-@dataclass(frozen=True, eq=False)
-class PaddedLayout:
-    """Sequences side by side in a few buckets, each padded to its own longest sequence only.
-
-    Attributes:
-        order: [B] int64, the sequences as they stand in the buckets, one bucket after the other; None: as packed.
-        counts, lengths: sequences of each bucket, and rows of its longest.
-        slot_of_row: [N] int64: where a packed row stands, counting through all buckets; None if nothing moves.
-    """
-
-    order: Tensor | None
-    counts: tuple[int, ...]
-    lengths: tuple[int, ...]
-    slot_of_row: Tensor | None
-
-    @classmethod
-    def of(cls, packing: Packing, order: Tensor | None, counts: tuple[int, ...]) -> PaddedLayout:
-        """Lay out ``packing`` with its sequences in ``order``, ``counts`` of them in each bucket.
-
-        Without an order nothing is read from the device.
-        """
-        if order is None:
-            row = None
-            if not packing.is_uniform:
-                row = packing.sequence_of_row * packing.longest + packing.position_in_sequence
-            return cls(None, counts, (packing.longest,), row)
-        lengths = tuple(int(bucket.max()) for bucket in packing.cu_seqlens.diff()[order].split(counts))
-        padded = torch.repeat_interleave(torch.tensor(lengths), torch.tensor(counts))
-        first_slot = torch.empty_like(order)
-        first_slot[order] = padded.cumsum(0) - padded
-        return cls(order, counts, lengths, first_slot[packing.sequence_of_row] + packing.position_in_sequence)
-
-    def pad(self, *packed: Tensor) -> list[tuple[Tensor, ...]]:
-        """For each bucket, every [N, ...] as [count, length, ...], zeros where a sequence has ended."""
-        if self.slot_of_row is not None:
-            packed = _Scatter.apply(self.slot_of_row, sum(map(mul, self.counts, self.lengths)), *packed)
-        buckets, begin = [], 0
-        for count, length in zip(self.counts, self.lengths, strict=True):
-            end = begin + count * length
-            buckets.append(tuple(rows[begin:end].unflatten(0, (count, length)) for rows in packed))
-            begin = end
-        return buckets
-
-    def unpad(self, buckets: list[Tensor]) -> Tensor:
-        """[count, length, ...] of each bucket to [N, ...]; the inverse of ``pad`` for one tensor."""
-        flat = [bucket.flatten(0, 1) for bucket in buckets]
-        slots = flat[0] if len(flat) == 1 else torch.cat(flat)
-        return slots if self.slot_of_row is None else _Gather.apply(slots, self.slot_of_row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +113,9 @@ class RowSelection:
         Raises:
             ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
         """
-        if not isinstance(rows, Tensor):
-            raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
-        if rows.dim() != 1 or rows.dtype != torch.int64:
-            raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
+        check_row_vector(rows)
         if rows.device.type == "cpu":
-            _check_rows(rows, packing.total)
+            check_rows(rows, packing.total)
         return cls(rows.contiguous(), packing, most)
 
     @cached_property
@@ -235,55 +149,40 @@ class RowSelection:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @cached_property
-    def layout(self) -> PaddedLayout:
-        """Where the chosen rows stand when their sequences stand as in ``source.layout``."""
-        return PaddedLayout.of(self.packing, None, (self.packing.sequences,))
-
-    @cached_property
-    def bucketed_layout(self) -> PaddedLayout:
-        """Where the chosen rows stand when their sequences stand as in ``source.bucketed_layout``."""
-        return PaddedLayout.of(self.packing, self.source.bucketed_layout.order, self.source.bucketed_layout.counts)
-
-    @cached_property
-    def last_keys(self) -> list[Tensor]:
-        """[B, most] int64, or [1, most] where all sequences agree: ``position`` in ``layout``, padded with 0."""
-        ((keys,),) = self.layout.pad(self.position)
-        may_agree = self.source.is_uniform and self.packing.is_uniform and keys.device.type == "cpu"
-        return [keys[:1] if may_agree and bool((keys == keys[:1]).all()) else keys]
-
-    @cached_property
-    def bucketed_last_keys(self) -> list[Tensor]:
-        """[count, most] int64 for each bucket: ``position`` in ``bucketed_layout``, padded with 0."""
-        return [keys for (keys,) in self.bucketed_layout.pad(self.position)]
-
     def take(self, packed: Tensor) -> Tensor:
         """[N, ...] to [P, ...]."""
         return _Gather.apply(packed, self.rows)
 
 
-def _bucket_counts(lengths: list[int]) -> tuple[int, ...]:
-    """Cut increasing lengths below three quarters of the longest of each bucket; short ones go together.
-
-    So at most a third more rows are padded than there are, beside the shortest sequences.
-    """
-    counts, end = [], len(lengths)
-    while end:
-        longest = lengths[end - 1]
-        begin = 0 if longest <= SHORT else bisect_right(lengths, 0.75 * longest, 0, end)
-        counts.append(end - begin)
-        end = begin
-    return tuple(reversed(counts))
+def check_row_vector(rows: Tensor) -> None:
+    """Raise unless ``rows`` may be ``query_rows``, as far as its shape and dtype tell."""
+    if not isinstance(rows, Tensor):
+        raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
+    if rows.dim() != 1 or rows.dtype != torch.int64:
+        raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
 
 
-def _check_rows(rows: Tensor, total: int) -> None:
+def check_rows(rows: Tensor, total: int) -> None:
+    """Raise unless ``rows`` increase within 0..total - 1; reads them."""
     if len(rows) and (int(rows[0]) < 0 or int(rows[-1]) >= total):
         raise ValueError(f"query_rows must lie in 0..{total - 1}, got rows from {int(rows[0])} to {int(rows[-1])}")
     if bool((rows.diff() <= 0).any()):
         raise ValueError("query_rows must increase from one to the next")
 
 
-def _check_bounds(cu_seqlens: Tensor, total: int) -> None:
+def check_vector(cu_seqlens: Tensor) -> None:
+    """Raise unless ``cu_seqlens`` may be that, as far as its shape and dtype tell."""
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(f"cu_seqlens must be a tensor or a Packing, got {type(cu_seqlens).__name__}")
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"cu_seqlens must be a vector of at least two int32 or int64 row numbers, "
+            f"got shape {tuple(cu_seqlens.shape)} and {cu_seqlens.dtype}"
+        )
+
+
+def check_bounds(cu_seqlens: Tensor, total: int) -> None:
+    """Raise unless ``cu_seqlens`` runs from 0 to ``total`` without decreasing; reads it."""
     if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != total:
         raise ValueError(
             f"cu_seqlens must start at 0 and end at the number of packed rows, {total}; "
@@ -291,20 +190,6 @@ def _check_bounds(cu_seqlens: Tensor, total: int) -> None:
         )
     if bool((cu_seqlens.diff() < 0).any()):
         raise ValueError("cu_seqlens must never decrease: each entry is where a sequence begins")
-
-
-class _Scatter(torch.autograd.Function):
-    """rows[p] goes to out[destination[p]], all destinations distinct, so that the gradient is a plain gather."""
-
-    @staticmethod
-    def forward(ctx, destination: Tensor, size: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(destination)
-        return tuple(rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, destination, rows) for rows in tensors)
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor):
-        (destination,) = ctx.saved_tensors
-        return None, None, *(_Gather.apply(gradient, destination) for gradient in gradients)
 
 
 class _Gather(torch.autograd.Function):
@@ -319,5 +204,4 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (source,) = ctx.saved_tensors
-        (rows,) = _Scatter.apply(source, ctx.size, gradient)
-        return rows, None
+        return gradient.new_zeros(ctx.size, *gradient.shape[1:]).index_copy(0, source, gradient), None
