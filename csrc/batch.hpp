@@ -120,7 +120,7 @@ struct RowShape {
   int64_t tokens = 0;
   int64_t scored = 0;
 
-  RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
+  constexpr RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
   RowShape most_of(const RowShape& other) const { return {std::max(tokens, other.tokens), std::max(scored, other.scored)}; }
 };
 
@@ -148,6 +148,7 @@ class Batch {
     targets_ = place<int64_t>(room.scored, next);
     offsets_ = place<int64_t>(rows, next);
     bounds_ = place<int32_t>(rows + 1, next);
+    bounds_[0] = 0;
   }
 
   int64_t rows() const { return rows_; }

@@ -15,7 +15,7 @@ namespace lengen {
 // paper: random digits, the first of a longer number 1.
 // hard: one column in the lower half of the shorter number starts a carry, or with equal chance absorbs any; each column above
 // holds exactly one 1 and hands the carry on, to the top (two leading 1s of equally long numbers excepted).
-class Addition final : public RowSampler {
+class Addition final : public RowsOf<Addition> {
  public:
   explicit Addition(bool hard) : hard_(hard) {}
 
@@ -24,11 +24,11 @@ class Addition final : public RowSampler {
   RowShape largest_shape(int64_t n) const override { return shape_of(n, n - 2); }
   bool shape_varies() const override { return true; }
 
-  RowShape shape(int64_t n, Words& words, Scratch& scratch) const override {
+  RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
     return shape_of(n, draw(n, words, scratch).answer_digits);
   }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const Sum sum = draw(n, words, scratch);
     row.tokens[0] = alphabet_.bos();
     expand_number(sum.a, sum.a_digits, row.tokens + 1);

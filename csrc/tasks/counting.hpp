@@ -21,7 +21,7 @@ inline int64_t draw_zeros(int64_t n, bool hard, Words& words) {
 }
 
 // x over {0, 1}; y is the more frequent bit.
-class BinaryMajority final : public RowSampler {
+class BinaryMajority final : public RowsOf<BinaryMajority> {
  public:
   explicit BinaryMajority(bool hard) : hard_(hard) {}
 
@@ -29,7 +29,7 @@ class BinaryMajority final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
     const int64_t ones = n - draw_zeros(n, hard_, words);
     draw_exact_ones(n, ones, words, bits, scratch);
@@ -42,7 +42,7 @@ class BinaryMajority final : public RowSampler {
 };
 
 // Three binary strings of length n/3, interleaved; y is their three majorities.
-class BinaryMajorityInterleave final : public RowSampler {
+class BinaryMajorityInterleave final : public RowsOf<BinaryMajorityInterleave> {
  public:
   explicit BinaryMajorityInterleave(bool hard) : hard_(hard) {}
 
@@ -52,7 +52,7 @@ class BinaryMajorityInterleave final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, strings); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const int64_t each = n / strings;
     const uint64_t* parts[strings];
     int64_t answer[strings];
@@ -75,7 +75,7 @@ class BinaryMajorityInterleave final : public RowSampler {
 };
 
 // x over {0, 1}; y is `e` if the number of ones is even, else `o`.
-class Parity final : public RowSampler {
+class Parity final : public RowsOf<Parity> {
  public:
   explicit Parity(bool hard) : hard_(hard) {}
 
@@ -84,7 +84,7 @@ class Parity final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n) + 1);
     const int64_t ones = hard_ ? draw_few(n, words, bits) : draw_any(n, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
@@ -118,7 +118,7 @@ class Parity final : public RowSampler {
 };
 
 // x over 26 letters; y is the most frequent one.
-class Majority final : public RowSampler {
+class Majority final : public RowsOf<Majority> {
  public:
   explicit Majority(bool hard) : hard_(hard) {}
 
@@ -126,7 +126,7 @@ class Majority final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint8_t* x = at_least(scratch.letters, n + 31);
     const int64_t winner = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
     widen_bytes(x, n, question_of(row));

@@ -11,7 +11,7 @@ namespace lengen {
 
 // x is n distinct symbols; y is x sorted.
 // paper: any symbols. hard: n consecutive symbols, so that neighbours in y differ by one, in random order.
-class Sort final : public RowSampler {
+class Sort final : public RowsOf<Sort> {
  public:
   Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
@@ -19,7 +19,7 @@ class Sort final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
     if (hard_) {
       draw_consecutive(n, words, x);
