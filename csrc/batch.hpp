@@ -143,12 +143,12 @@ class Batch {
     slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) +
                  padded<int32_t>(rows + 1));
     std::byte* next = slab_.data();
-    tokens_ = place<int64_t>(room.tokens, next);
-    scored_ = place<int64_t>(room.scored, next);
-    targets_ = place<int64_t>(room.scored, next);
-    offsets_ = place<int64_t>(rows, next);
-    bounds_ = place<int32_t>(rows + 1, next);
-    bounds_[0] = 0;
+    arrays_.tokens = place<int64_t>(room.tokens, next);
+    arrays_.scored = place<int64_t>(room.scored, next);
+    arrays_.targets = place<int64_t>(room.scored, next);
+    arrays_.offsets = place<int64_t>(rows, next);
+    arrays_.cu_seqlens = place<int32_t>(rows + 1, next);
+    arrays_.cu_seqlens[0] = 0;
   }
 
   int64_t rows() const { return rows_; }
@@ -162,11 +162,17 @@ class Batch {
     largest_row_ = largest_row;
   }
 
-  int64_t* tokens() const { return tokens_; }
-  int64_t* scored() const { return scored_; }
-  int64_t* targets() const { return targets_; }
-  int64_t* offsets() const { return offsets_; }
-  int32_t* cu_seqlens() const { return bounds_; }
+  struct Arrays {
+    int64_t *tokens, *scored, *targets, *offsets;
+    int32_t* cu_seqlens;
+  };
+
+  const Arrays& arrays() const { return arrays_; }
+  int64_t* tokens() const { return arrays_.tokens; }
+  int64_t* scored() const { return arrays_.scored; }
+  int64_t* targets() const { return arrays_.targets; }
+  int64_t* offsets() const { return arrays_.offsets; }
+  int32_t* cu_seqlens() const { return arrays_.cu_seqlens; }
 
  private:
   template <class T>
@@ -186,8 +192,7 @@ class Batch {
   RowShape size_;
   RowShape largest_row_;
   Slab slab_;
-  int64_t *tokens_, *scored_, *targets_, *offsets_;
-  int32_t* bounds_;
+  Arrays arrays_;
 };
 
 }  // namespace lengen

@@ -85,7 +85,7 @@ struct RowRange {
 // What one thread wrote.
 struct Written {
   RowShape end;
-  RowShape largest_row = {};
+  RowShape largest_row;
 };
 
 // One task under one distribution: immutable, shared by every thread. A row is a pure function of its words and its length.
@@ -183,36 +183,39 @@ class Heads {
  private:
   RowKey key_;
   int64_t blocks_;
-  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block];
+  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + 8];  // readable a little past the last row
 };
 
-// Visits rows in order, with their placement and their content words.
+// Visits rows in groups of rows_at_once, with the first content words of each.
 template <class Task, class Visit>
-void for_each_row(const Task& task, const RowRange& rows, Visit&& visit) {
+void for_each_group(const Task& task, const RowRange& rows, Visit&& visit) {
   Heads heads;
   for (int64_t first = rows.begin; first < rows.end; first += rows_at_once) {
     const int64_t last = std::min(rows.end, first + rows_at_once);
     int32_t longest = 0;
     for (int64_t row = first; row < last; ++row) longest = std::max(longest, rows.placements[row].length);
     heads.draw(key_of(rows.request, first), (task.usual_words(longest) + words_per_block - 1) / words_per_block);
-    for (int64_t row = first; row < last; ++row) {
-      Words words = heads.words(row - first);
-      visit(row, rows.placements[row], words);
-    }
+    visit(first, last, longest, heads);
   }
 }
 
-// Where a row is written to the side, to be copied: for rows whose spill might leave the room of this thread.
-LENGEN_RARE inline RowView aside(RowShape most, int64_t start, Scratch& scratch) {
-  return {at_least(scratch.tokens, most.tokens + spill), at_least(scratch.scored, most.scored + spill),
-          at_least(scratch.targets, most.scored + spill), start};
-}
+// A short row of byte-sized symbols before it is written. Reading small stores back as one wide load waits until they have left
+// the processor's store queue, so rows are drafted in a group and then written in a group.
+struct Draft {
+  static constexpr int64_t longest = 64;
 
-LENGEN_RARE inline void copy_row(const RowView& from, RowShape size, const RowView& to) {
-  std::copy_n(from.tokens, size.tokens, to.tokens);
-  std::copy_n(from.scored, size.scored, to.scored);
-  std::copy_n(from.targets, size.scored, to.targets);
-}
+  alignas(32) uint8_t x[longest + 32], y[longest + 32], seen[256];
+};
+
+// A task that can draft rows: drafts(longest) says whether it can draft rows of this length or less; draft(n, words, draft) draws
+// one, finish_draft(n, draft) reads what was drawn, write_draft(n, draft, row) writes it as write would have done.
+template <class Task>
+concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, const RowView& row) {
+  task.drafts(int64_t{});
+  task.draft(int64_t{}, words, draft);
+  task.finish_draft(int64_t{}, draft);
+  task.write_draft(int64_t{}, draft, row);
+};
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
 // write(n, words, scratch, row), which writes a row and returns its size, and, if its sizes vary, shape(n, words, scratch), which
@@ -249,8 +252,11 @@ class RowsOf : public RowSampler {
   static RowShape measure(const Task& task, const RowRange& rows) {
     Scratch& scratch = Scratch::of_this_thread();
     RowShape room;
-    for_each_row(task, rows, [&](int64_t, const Placement& placement, Words& words) {
-      room = room + task.shape(placement.length, words, scratch);
+    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        room = room + task.shape(rows.placements[row].length, words, scratch);
+      }
     });
     return room;
   }
@@ -258,21 +264,61 @@ class RowsOf : public RowSampler {
   static Written write(const Task& task, const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) {
     Scratch& scratch = Scratch::of_this_thread();
     const RowShape beyond{spill, task.scored_spill()};
-    Written written{from};
-    for_each_row(task, rows, [&](int64_t row, const Placement& placement, Words& words) {
-      RowShape& at = written.end;
+    const Batch::Arrays to = batch.arrays();
+    const Request request = rows.request;
+    RowShape at = from, largest_row;
+    const auto place_row = [&](int64_t row, auto&& write_at) {
+      const Placement& placement = rows.placements[row];
       const RowShape most = task.largest_shape(placement.length), reach = at + most + beyond;
+      const RowView place{to.tokens + at.tokens, to.scored + at.scored, to.targets + at.scored, at.tokens};
       const bool fits = reach.tokens <= limit.tokens && reach.scored <= limit.scored;
-      const RowView place{batch.tokens() + at.tokens, batch.scored() + at.scored, batch.targets() + at.scored, at.tokens};
-      const RowView view = fits ? place : aside(most, at.tokens, scratch);
-      const RowShape size = task.write(placement.length, words, scratch, view);
-      if (!fits) [[unlikely]] copy_row(view, size, place);
+      const RowShape size = write_at(placement.length, place, fits);
       at = at + size;
-      batch.cu_seqlens()[row + 1] = static_cast<int32_t>(at.tokens);
-      batch.offsets()[row] = offset_of(rows.request, row, placement, size.tokens);
-      written.largest_row = written.largest_row.most_of(size);
+      to.cu_seqlens[row + 1] = static_cast<int32_t>(at.tokens);
+      to.offsets[row] = offset_of(request, row, placement, size.tokens);
+      largest_row = largest_row.most_of(size);
+    };
+    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
+      if constexpr (DraftsRows<Task>) {
+        if (task.drafts(longest)) {
+          Draft drafts[rows_at_once];
+          for (int64_t row = first; row < last; ++row) {
+            Words words = heads.words(row - first);
+            task.draft(rows.placements[row].length, words, drafts[row - first]);
+          }
+          for (int64_t row = first; row < last; ++row) task.finish_draft(rows.placements[row].length, drafts[row - first]);
+          for (int64_t row = first; row < last; ++row) {
+            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+              const Draft& draft = drafts[row - first];
+              if (fits) [[likely]] return task.write_draft(n, draft, place);
+              return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write_draft(n, draft, view); });
+            });
+          }
+          return;
+        }
+      }
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+          if (fits) [[likely]] return task.write(n, words, scratch, place);
+          return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write(n, words, scratch, view); });
+        });
+      }
     });
-    return written;
+    return {at, largest_row};
+  }
+
+  // Writes a row to the side and copies it: for rows whose spill might leave the room of this thread.
+  template <class WriteAt>
+  LENGEN_RARE static RowShape write_aside(const Task& task, int64_t n, Scratch& scratch, const RowView& row, WriteAt&& write_at) {
+    const RowShape most = task.largest_shape(n);
+    const RowView aside{at_least(scratch.tokens, most.tokens + spill), at_least(scratch.scored, most.scored + spill),
+                        at_least(scratch.targets, most.scored + spill), row.start};
+    const RowShape size = write_at(aside);
+    std::copy_n(aside.tokens, size.tokens, row.tokens);
+    std::copy_n(aside.scored, size.scored, row.scored);
+    std::copy_n(aside.targets, size.scored, row.targets);
+    return size;
   }
 
 #if LENGEN_HAS_AVX2_PATH

@@ -39,17 +39,17 @@ inline bool use_avx2() { return avx2_enabled.load(std::memory_order_relaxed); }
 
 // ---- loops that the compiler vectorises by itself, for the path of the function they are inlined into ----
 
-// For each byte, the places of its ones in order.
+// For each byte, the places of its ones in order, a byte each, and their number.
 struct MarkedPlaces {
-  uint8_t place[8];
-  uint8_t count;
+  std::array<uint64_t, 256> places;
+  std::array<uint8_t, 256> count;
 };
 
 inline constexpr auto marked_places = [] {
-  std::array<MarkedPlaces, 256> table{};
+  MarkedPlaces table{};
   for (size_t mask = 0; mask < 256; ++mask) {
-    for (uint8_t bit = 0; bit < 8; ++bit) {
-      if (mask >> bit & 1) table[mask].place[table[mask].count++] = bit;
+    for (uint64_t bit = 0; bit < 8; ++bit) {
+      if (mask >> bit & 1) table.places[mask] |= bit << (8 * table.count[mask]++);
     }
   }
   return table;
@@ -63,68 +63,82 @@ inline constexpr int64_t short_spill = 8;
 
 using Four = uint64_t __attribute__((vector_size(32)));
 
-// out[i] = bit (first + step * i) of `word`, for i in 0..31.
-LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, int64_t* out) {
+// out[i] = bit (first + step * i) of `word`, for i in 0..31 and every out.
+template <class... Out>
+LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, Out*... out) {
   const Four words = {word, word, word, word};
   for (uint64_t i = 0; i < 32; i += 4) {
     const Four places = {first + step * i, first + step * (i + 1), first + step * (i + 2), first + step * (i + 3)};
     const Four values = (words >> places) & 1;
-    __builtin_memcpy(out + i, &values, sizeof values);
+    (__builtin_memcpy(out + i, &values, sizeof values), ...);
   }
 }
 
-// out[i] = bit i of bits, as 0 or 1.
-LENGEN_INLINE void expand_bits(const uint64_t* bits, int64_t count, int64_t* out) {
+// out[i] = bit i of bits, as 0 or 1, for every out.
+template <class... Out>
+LENGEN_INLINE void expand_bits(const uint64_t* bits, int64_t count, Out*... out) {
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
-    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, out + i + half);
+    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, (out + i + half)...);
   }
-  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, out + i);
+  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, (out + i)...);
 }
 
-// out[i] = bit count-1-i of `number`, most significant first; number[] holds 64 bits each, least significant first.
-LENGEN_INLINE void expand_number(const uint64_t* number, int64_t count, int64_t* out) {
+// out[i] = bit count-1-i of `number`, most significant first, for every out; number[] holds 64 bits each, least significant first.
+template <class... Out>
+LENGEN_INLINE void expand_number(const uint64_t* number, int64_t count, Out*... out) {
   constexpr uint64_t downwards = ~uint64_t{0};
   const int64_t shift = count % 64;
   int64_t i = 0;
   for (int64_t word = count / 64 - 1; word >= 0; --word, i += 64) {
     const uint64_t digits = shift == 0 ? number[word] : number[word] >> shift | number[word + 1] << (64 - shift);
-    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, out + i + half);
+    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, (out + i + half)...);
   }
   for (uint64_t digits = shift == 0 ? 0 : number[0] << (64 - shift); i < count; i += 32, digits <<= 32) {
-    put_half(digits, 63, downwards, out + i);
+    put_half(digits, 63, downwards, (out + i)...);
   }
 }
 
 // out[i] = from[i]. `from` is readable up to the next multiple of 32.
-LENGEN_INLINE void widen_bytes(const uint8_t* from, int64_t count, int64_t* out) {
+template <class T>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict out) {
   for (int64_t i = 0; i < count; i += 32) {
     for (int64_t j = 0; j < 32; ++j) out[i + j] = from[i + j];
   }
 }
 
-LENGEN_INLINE void widen_words(const uint32_t* from, int64_t count, int64_t* out) {
+// The same to two places.
+template <class T>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict one, int64_t* __restrict other) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = from[i + j];
+    for (int64_t j = 0; j < 32; ++j) one[i + j] = other[i + j] = from[i + j];
   }
 }
 
-// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1 and zeros up to the next multiple of 8.
-LENGEN_INLINE void list_marked(const uint8_t* seen, int64_t count, uint32_t* out) {
+// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more are
+// written.
+template <class T>
+LENGEN_INLINE void list_marked(const uint8_t* __restrict seen, int64_t count, T* __restrict out) {
+#pragma GCC unroll 4
   for (int64_t i = 0; i < count; i += 8) {
     uint64_t marks;
     __builtin_memcpy(&marks, seen + i, sizeof marks);
-    const uint64_t mask = (marks * 0x0102040810204080u) >> 56;
-    const MarkedPlaces& places = marked_places[mask];
-    for (int64_t j = 0; j < 8; ++j) out[j] = static_cast<uint32_t>(i) + places.place[j];
-    out += places.count;
+    const uint64_t mask = (marks * 0x0102040810204080u) >> 56, inside = marked_places.places[mask];
+    if constexpr (sizeof(T) == 1) {
+      const uint64_t places = inside + 0x0101010101010101u * static_cast<uint64_t>(i);
+      __builtin_memcpy(out, &places, sizeof places);
+    } else {
+      for (int64_t j = 0; j < 8; ++j) out[j] = static_cast<T>(i) + static_cast<T>(inside >> (8 * j) & 255);
+    }
+    out += marked_places.count[mask];
   }
 }
 
-// out[i] = i, in 32 bits, up to the next multiple of 32.
-LENGEN_INLINE void identity_order(int64_t count, uint32_t* out) {
+// out[i] = i, up to the next multiple of 32.
+template <class T>
+LENGEN_INLINE void identity_order(int64_t count, T* out) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<uint32_t>(i + j);
+    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<T>(i + j);
   }
 }
 
@@ -212,6 +226,18 @@ LENGEN_INLINE void find_greatest(const int32_t* counts, int64_t& place) {
   int32_t total = 0;
   for (int lane = 0; lane < 8; ++lane) total += found[lane];
   place = total < 128 ? total - 64 : -1;
+}
+
+// The same of byte counts.
+LENGEN_INLINE int64_t place_of_greatest(const uint8_t* counts) {
+  uint8_t most = 0, hits = 0, place = 0;
+  for (int i = 0; i < 32; ++i) most = counts[i] > most ? counts[i] : most;
+  for (int i = 0; i < 32; ++i) {
+    const uint8_t hit = counts[i] == most ? 255 : 0;
+    hits = static_cast<uint8_t>(hits - hit);
+    place = static_cast<uint8_t>(place | (hit & i));
+  }
+  return hits == 1 ? place : -1;
 }
 
 // kept = kept & fresh, or kept | fresh: one step of a Bernoulli bit built from fair bits.

@@ -36,7 +36,7 @@ class Addition final : public RowsOf<Addition> {
     expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
     row.tokens[n] = equals;
     put_answer(n + 1, sum.answer_digits, alphabet_.eos(), row,
-               [&](int64_t* y) { expand_number(sum.answer, sum.answer_digits, y); });
+               [&](auto*... y) { expand_number(sum.answer, sum.answer_digits, y...); });
     return shape_of(n, sum.answer_digits);
   }
 

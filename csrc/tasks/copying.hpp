@@ -38,11 +38,21 @@ class UniqueCopy final : public RowsOf<UniqueCopy> {
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
     draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
-    widen_words(x, n, question_of(row));
-    return frame_question(alphabet_, n, n, row, [&](int64_t* y) { widen_words(x, n, y); });
+    return write_symbols(n, x, row);
   }
 
+  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
+  void draft(int64_t n, Words& words, Draft& draft) const { draw_distinct(n, alphabet_.symbols, words, draft.x); }
+  void finish_draft(int64_t, Draft&) const {}
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
+
  private:
+  template <class Symbol>
+  RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
+    widen(x, n, question_of(row));
+    return frame_question(alphabet_, n, n, row, [&](auto*... y) { widen(x, n, y...); });
+  }
+
   Alphabet alphabet_;
   bool hard_;
 };
@@ -64,7 +74,7 @@ class RepeatCopy final : public RowsOf<RepeatCopy> {
       draw_fair_bits(n, words, x);
     }
     expand_bits(x, n, question_of(row));
-    return frame_question({2}, n, n, row, [&](int64_t* y) { expand_bits(x, n, y); });
+    return frame_question({2}, n, n, row, [&](auto*... y) { expand_bits(x, n, y...); });
   }
 
  private:
@@ -96,16 +106,34 @@ class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
     uint32_t* x = at_least(scratch.draws, n + 31);
     std::fill_n(x, k - 1, static_cast<uint32_t>(symbols_));
     draw_unique(n - (k - 1), symbols_, hard_, words, scratch, x + k - 1);
-    widen_words(x, n, question_of(row));
-    const int64_t answer = answer_length(n);
-    return frame_question({symbols_ + 1}, n, answer, row, [&](int64_t* y) { put_every_kth(x + k - 1, answer, y); });
+    return write_symbols(n, x, row);
   }
 
- private:
-  int64_t answer_length(int64_t n) const { return (n + 1) / k - 1; }
+  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && symbols_ < byte_symbols; }
+  void draft(int64_t n, Words& words, Draft& draft) const {
+    std::fill_n(draft.x, k - 1, static_cast<uint8_t>(symbols_));
+    draw_distinct(n - (k - 1), symbols_, words, draft.x + k - 1);
+  }
+  void finish_draft(int64_t, Draft&) const {}
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
 
-  void put_every_kth(const uint32_t* x, int64_t count, int64_t* out) const {
-    for (int64_t i = 0; i < count; ++i) out[i] = x[i * k];
+ private:
+  static int64_t answer_length(int64_t n) { return (n + 1) / k - 1; }
+
+  template <class Symbol>
+  RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
+    widen(x, n, question_of(row));
+    const int64_t answer = answer_length(n);
+    return frame_question({symbols_ + 1}, n, answer, row, [&](auto*... y) { put_every_kth(x + k - 1, answer, y...); });
+  }
+
+  template <class Symbol, class... Out>
+  static void put_every_kth(const Symbol* x, int64_t count, Out*... out) {
+    if constexpr (k == 1) {
+      widen(x, count, out...);
+    } else {
+      for (int64_t i = 0; i < count; ++i) ((out[i] = x[i * k]), ...);
+    }
   }
 
   int64_t symbols_;
