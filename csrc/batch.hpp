@@ -195,9 +195,10 @@ class Batch {
   Arrays arrays_;
 };
 
-// Of each token of packed rows, its position, which is its row's offset plus its index in the row, and the number of its row. Up to
-// `short_spill` values are written past the end of either; positions first, so that `numbers` may follow them in memory.
-inline void describe_tokens(const int32_t* cu_seqlens, const int64_t* offsets, int64_t rows, int64_t* positions, int64_t* numbers) {
+// Of each token of packed rows, its position, which is its row's offset plus its index in the row, and the number of its row.
+// Up to `short_spill` values are written past the end of either; positions first, so that `numbers` may follow them in memory.
+inline void describe_tokens(const int32_t* cu_seqlens, const int64_t* offsets, int64_t rows, int64_t* positions,
+                            int64_t* numbers) {
   for (int64_t row = 0; row < rows; ++row) {
     int64_t* const out = positions + cu_seqlens[row];
     const int64_t count = cu_seqlens[row + 1] - cu_seqlens[row], offset = offsets[row];

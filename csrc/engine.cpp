@@ -169,16 +169,18 @@ PyObject* sample(PyObject* self, PyObject* const* values, Py_ssize_t positional,
 
 PyMethodDef sample_method{"sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&sample)),
                           METH_FASTCALL | METH_KEYWORDS,
-                          "sample($self, /, rows, stream=0, first_row=0, threads=1)\n--\n\nRows first_row .. first_row + rows - 1."};
+                          "sample($self, /, rows, stream=0, first_row=0, threads=1)\n--\n\n"
+                          "Rows first_row .. first_row + rows - 1 of a stream."};
 
 // Waits with the GIL released, in slices, so that Ctrl-C gets through.
 std::shared_ptr<Batch> next_batch(const ProcessStream& stream) {
   std::optional<Batch> batch;
+  Stream& waited_for = stream.get();
+  Stream::State state = waited_for.next(std::chrono::milliseconds(0), batch);
   for (;;) {
-    Stream::State state;
-    {
+    if (state == Stream::State::waiting) {
       const py::gil_scoped_release release;
-      state = stream.get().next(std::chrono::milliseconds(50), batch);
+      state = waited_for.next(std::chrono::milliseconds(50), batch);
     }
     if (state == Stream::State::ready) return share(std::move(*batch));
     if (state == Stream::State::ended) throw py::stop_iteration();

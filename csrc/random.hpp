@@ -51,6 +51,9 @@ inline uint64_t settle(uint64_t draw, uint64_t bound, const RowKey& key, uint64_
   return static_cast<uint64_t>(static_cast<unsigned __int128>(draw) * bound >> 64);
 }
 
+// How far behind its words a buffer of random words may be read.
+inline constexpr int64_t overread = 8;
+
 // Reads the content words of one row in order. `head` may hold the first words, drawn beforehand for many rows at once.
 class Words {
  public:
@@ -75,7 +78,7 @@ class Words {
     return pair;
   }
 
-  // The next `count` words if they are at hand, else nullptr; skip(count) goes past them.
+  // The next `count` words if they are at hand, else nullptr, readable `overread` words past their end; skip(count) goes past them.
   const uint32_t* peek(int64_t count) const { return end_ - at_ >= count ? at_ : nullptr; }
   void skip(int64_t count) { at_ += count; }
 
@@ -101,13 +104,13 @@ class Words {
   }
 
  private:
-  static constexpr int64_t refill_blocks = 8;
+  static constexpr int64_t refill_blocks = 8, refill_words = words_per_block * refill_blocks;
 
   LENGEN_RARE void refill() {
     philox_run(key_, block_, refill_blocks, buffer_.data());
     block_ += refill_blocks;
     at_ = buffer_.data();
-    end_ = at_ + buffer_.size();
+    end_ = at_ + refill_words;
   }
 
   LENGEN_RARE void fill_from_blocks(uint32_t* out, int64_t count) {
@@ -126,7 +129,7 @@ class Words {
   uint32_t block_ = content_block;
   const uint32_t* at_ = nullptr;
   const uint32_t* end_ = nullptr;
-  alignas(32) std::array<uint32_t, words_per_block * refill_blocks> buffer_;
+  alignas(32) std::array<uint32_t, refill_words + overread> buffer_;
 };
 
 inline constexpr int64_t most_indices = 8;
@@ -192,11 +195,12 @@ LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& wor
 
 #if LENGEN_HAS_AVX2_PATH
 
-// The places i + index that draw_shuffle_indices visits with groups of `group_size` indices below bound - i, four groups at a time;
-// words are read up to a whole number of four groups. Place j of group g goes to places[(g / 4 * group_size + j) * 4 + g % 4].
-// Returns whether no group has to be rejected.
+// The places i + index that draw_shuffle_indices visits with groups of `group_size` indices below bound - i, four groups at a
+// time: up to six words behind those of the groups are read. Place j of group g goes to
+// places[(g / 4 * group_size + j) * 4 + g % 4]. Returns whether no group has to be rejected.
 template <int64_t group_size>
-LENGEN_AVX2 LENGEN_SEPARATE inline bool shuffle_places_avx2(const uint32_t* words, int64_t groups, int64_t bound, uint64_t* places) {
+LENGEN_AVX2 LENGEN_SEPARATE inline bool shuffle_places_avx2(const uint32_t* words, int64_t groups, int64_t bound,
+                                                            uint64_t* places) {
   const __m256i group = _mm256_setr_epi64x(0, group_size, 2 * group_size, 3 * group_size);
   __m256i least = _mm256_set1_epi64x(-1);
   for (int64_t g = 0; g < groups; g += 4) {

@@ -183,7 +183,7 @@ class Heads {
  private:
   RowKey key_;
   int64_t blocks_;
-  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + 8];  // readable a little past the last row
+  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + overread];
 };
 
 // Visits rows in groups of rows_at_once, with the first content words of each.
@@ -404,7 +404,8 @@ class SharedWork {
 
   Written write(int64_t part, const Batch& batch) {
     const int64_t first = first_piece(part), end = first_piece(part + 1);
-    return sampler_.write_rows(rows(first, end), begin(first), end == pieces_ ? begin(end) + spare_room : begin(end), batch);
+    const RowShape limit = end == pieces_ ? begin(end) + spare_room : begin(end);
+    return sampler_.write_rows(rows(first, end), begin(first), limit, batch);
   }
 
   const RowSampler& sampler_;

@@ -115,8 +115,8 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
-// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more are
-// written.
+// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more
+// are written.
 template <class T>
 LENGEN_INLINE void list_marked(const uint8_t* __restrict seen, int64_t count, T* __restrict out) {
 #pragma GCC unroll 4

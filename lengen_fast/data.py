@@ -69,7 +69,7 @@ class Batch:
     def from_engine(cls, batch: _engine.Batch) -> Batch:
         """Wraps a batch of the engine; the tensors share its memory and keep it alive.
 
-        Each tensor is made when it is first asked for: making all of them takes as long as drawing a short batch.
+        The tensors are made when one is first asked for: that takes as long as drawing a short batch.
         """
         wrapped = cls.__new__(cls)
         wrapped.__dict__.update(longest=batch.longest, most_scored=batch.most_scored, _source=batch)
@@ -79,8 +79,8 @@ class Batch:
         source = self.__dict__.get("_source")
         if source is None or name not in _TENSORS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-        tensor = self.__dict__[name] = torch.from_numpy(getattr(source, name))
-        return tensor
+        self.__dict__.update((each, torch.from_numpy(getattr(source, each))) for each in _TENSORS)
+        return self.__dict__[name]
 
     def __getstate__(self) -> dict[str, object]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -35,7 +35,9 @@ class Sort final : public RowsOf<Sort> {
     mark(draft.x, n, draft.seen);
   }
   void finish_draft(int64_t, Draft& draft) const { list_marked(draft.seen, marks(), draft.y); }
-  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, draft.y, row); }
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const {
+    return write_symbols(n, draft.x, draft.y, row);
+  }
 
  private:
   void draw_consecutive(int64_t n, Words& words, uint32_t* x) const {
