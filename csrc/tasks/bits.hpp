@@ -49,7 +49,9 @@ struct Density {
 
 inline constexpr int64_t digits_in_one_word = 4;
 
-inline int64_t density_digits(int64_t n) { return n <= 64 ? digits_in_one_word : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1; }
+inline int64_t density_digits(int64_t n) {
+  return n <= 64 ? digits_in_one_word : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1;
+}
 
 // A density that starts a string of `ones` ones, slightly low: a missing one is cheaper to add than an extra one to remove.
 inline Density starting_density(int64_t n, int64_t ones) {
