@@ -120,7 +120,7 @@ struct RowShape {
   int64_t tokens = 0;
   int64_t scored = 0;
 
-  RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
+  constexpr RowShape operator+(const RowShape& other) const { return {tokens + other.tokens, scored + other.scored}; }
   RowShape most_of(const RowShape& other) const { return {std::max(tokens, other.tokens), std::max(scored, other.scored)}; }
 };
 
@@ -143,11 +143,12 @@ class Batch {
     slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) +
                  padded<int32_t>(rows + 1));
     std::byte* next = slab_.data();
-    tokens_ = place<int64_t>(room.tokens, next);
-    scored_ = place<int64_t>(room.scored, next);
-    targets_ = place<int64_t>(room.scored, next);
-    offsets_ = place<int64_t>(rows, next);
-    bounds_ = place<int32_t>(rows + 1, next);
+    arrays_.tokens = place<int64_t>(room.tokens, next);
+    arrays_.scored = place<int64_t>(room.scored, next);
+    arrays_.targets = place<int64_t>(room.scored, next);
+    arrays_.offsets = place<int64_t>(rows, next);
+    arrays_.cu_seqlens = place<int32_t>(rows + 1, next);
+    arrays_.cu_seqlens[0] = 0;
   }
 
   int64_t rows() const { return rows_; }
@@ -161,11 +162,17 @@ class Batch {
     largest_row_ = largest_row;
   }
 
-  int64_t* tokens() const { return tokens_; }
-  int64_t* scored() const { return scored_; }
-  int64_t* targets() const { return targets_; }
-  int64_t* offsets() const { return offsets_; }
-  int32_t* cu_seqlens() const { return bounds_; }
+  struct Arrays {
+    int64_t *tokens, *scored, *targets, *offsets;
+    int32_t* cu_seqlens;
+  };
+
+  const Arrays& arrays() const { return arrays_; }
+  int64_t* tokens() const { return arrays_.tokens; }
+  int64_t* scored() const { return arrays_.scored; }
+  int64_t* targets() const { return arrays_.targets; }
+  int64_t* offsets() const { return arrays_.offsets; }
+  int32_t* cu_seqlens() const { return arrays_.cu_seqlens; }
 
  private:
   template <class T>
@@ -185,8 +192,25 @@ class Batch {
   RowShape size_;
   RowShape largest_row_;
   Slab slab_;
-  int64_t *tokens_, *scored_, *targets_, *offsets_;
-  int32_t* bounds_;
+  Arrays arrays_;
 };
+
+// Of each token of packed rows, its position, which is its row's offset plus its index in the row, and the number of its row.
+// Up to `short_spill` values are written past the end of either; positions first, so that `numbers` may follow them in memory.
+inline void describe_tokens(const int32_t* cu_seqlens, const int64_t* offsets, int64_t rows, int64_t* positions,
+                            int64_t* numbers) {
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t* const out = positions + cu_seqlens[row];
+    const int64_t count = cu_seqlens[row + 1] - cu_seqlens[row], offset = offsets[row];
+    for (int64_t i = 0; i < count; i += short_spill) {
+      for (int64_t j = 0; j < short_spill; ++j) out[i + j] = offset + i + j;
+    }
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t* const out = numbers + cu_seqlens[row];
+    const int64_t count = cu_seqlens[row + 1] - cu_seqlens[row];
+    for (int64_t i = 0; i < count; i += short_spill) std::fill_n(out + i, short_spill, row);
+  }
+}
 
 }  // namespace lengen

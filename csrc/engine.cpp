@@ -25,6 +25,11 @@ namespace {
 
 constexpr uint64_t no_end = std::numeric_limits<uint64_t>::max();
 
+// A batch of fewer tokens is drawn before another thread could take the interpreter over.
+constexpr int64_t few_tokens = 1 << 14;
+
+constexpr int64_t most_threads = 1024;
+
 // A task with its distribution, lengths, seed and context fixed: rows by (stream, row).
 class Sampler {
  public:
@@ -34,6 +39,9 @@ class Sampler {
         context_(context) {
     check_context(*rows_, lengths_, context);
   }
+
+  // Whether a batch takes so little time that waiting for it holds nobody up.
+  bool is_quick(int64_t rows) const { return rows <= few_tokens / rows_->largest_shape(lengths_.last()).tokens; }
 
   Batch sample(int64_t rows, uint64_t stream, int64_t first_row, int threads) const {
     check_rows(rows, first_row);
@@ -84,14 +92,95 @@ class ProcessStream {
 
 std::shared_ptr<Batch> share(Batch&& batch) { return std::make_shared<Batch>(std::move(batch)); }
 
+// Arguments of Sampler.sample, by position or name. It is called for every batch, and for short ones the general way of taking
+// arguments apart would take as long as drawing a third of the batch.
+struct SampleArguments {
+  int64_t rows = 0, first_row = 0, threads = 1;
+  uint64_t stream = 0;
+
+  SampleArguments(PyObject* const* values, Py_ssize_t positional, PyObject* names) {
+    static PyObject* const known[] = {PyUnicode_InternFromString("rows"), PyUnicode_InternFromString("stream"),
+                                      PyUnicode_InternFromString("first_row"), PyUnicode_InternFromString("threads")};
+    const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+    if (positional > 4) throw py::type_error("sample() takes at most 4 arguments");
+    for (Py_ssize_t i = 0; i < positional; ++i) take(i, values[i]);
+    for (Py_ssize_t i = 0; i < named; ++i) {
+      Py_ssize_t which = 0;
+      while (which < 4 && PyTuple_GET_ITEM(names, i) != known[which]) ++which;
+      if (which == 4) which = find(known, PyTuple_GET_ITEM(names, i));
+      take(which, values[positional + i]);
+    }
+    if (!(taken_ & 1)) throw py::type_error("sample() misses the argument 'rows'");
+  }
+
+ private:
+  void take(Py_ssize_t which, PyObject* value) {
+    if (taken_ >> which & 1) throw py::type_error("sample() got an argument twice");
+    taken_ |= 1u << which;
+    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(value));
+    if (!number) throw py::error_already_set();
+    if (which == 1) {
+      stream = PyLong_AsUnsignedLongLong(number.ptr());
+    } else {
+      (which == 0 ? rows : which == 2 ? first_row : threads) = PyLong_AsLongLong(number.ptr());
+    }
+    if (PyErr_Occurred() == nullptr) return;
+    PyErr_Clear();
+    throw py::type_error("sample() got an integer out of range");
+  }
+
+  static Py_ssize_t find(PyObject* const* known, PyObject* name) {
+    for (Py_ssize_t which = 0; which < 4; ++which) {
+      if (PyUnicode_Compare(known[which], name) == 0) return which;
+    }
+    throw py::type_error("sample() got an unexpected argument " + py::repr(name).cast<std::string>());
+  }
+
+  unsigned taken_ = 0;
+};
+
+PyObject* sample(PyObject* self, PyObject* const* values, Py_ssize_t positional, PyObject* names) {
+  try {
+    const auto& sampler = py::handle(self).cast<const Sampler&>();
+    const SampleArguments asked(values, positional, names);
+    const int threads = static_cast<int>(std::clamp<int64_t>(asked.threads, 1, most_threads));
+    if (threads == 1 && sampler.is_quick(asked.rows)) {
+      return py::cast(share(sampler.sample(asked.rows, asked.stream, asked.first_row, 1))).release().ptr();
+    }
+    std::shared_ptr<Batch> batch;
+    {
+      const py::gil_scoped_release release;
+      batch = share(sampler.sample(asked.rows, asked.stream, asked.first_row, threads));
+    }
+    return py::cast(std::move(batch)).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+  } catch (const std::logic_error& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef sample_method{"sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&sample)),
+                          METH_FASTCALL | METH_KEYWORDS,
+                          "sample($self, /, rows, stream=0, first_row=0, threads=1)\n--\n\n"
+                          "Rows first_row .. first_row + rows - 1 of a stream."};
+
 // Waits with the GIL released, in slices, so that Ctrl-C gets through.
 std::shared_ptr<Batch> next_batch(const ProcessStream& stream) {
   std::optional<Batch> batch;
+  Stream& waited_for = stream.get();
+  Stream::State state = waited_for.next(std::chrono::milliseconds(0), batch);
   for (;;) {
-    Stream::State state;
-    {
+    if (state == Stream::State::waiting) {
       const py::gil_scoped_release release;
-      state = stream.get().next(std::chrono::milliseconds(50), batch);
+      state = waited_for.next(std::chrono::milliseconds(50), batch);
     }
     if (state == Stream::State::ready) return share(std::move(*batch));
     if (state == Stream::State::ended) throw py::stop_iteration();
@@ -109,6 +198,24 @@ int64_t tokens_in(const Batch& batch) { return batch.token_count(); }
 int64_t scored_in(const Batch& batch) { return batch.scored_count(); }
 int64_t rows_in(const Batch& batch) { return batch.rows(); }
 int64_t bounds_in(const Batch& batch) { return batch.rows() + 1; }
+
+// Two arrays over one block of memory, which they share and keep alive: what a model asks of every token.
+std::pair<py::array_t<int64_t>, py::array_t<int64_t>> describe_rows(
+    const py::array_t<int32_t, py::array::c_style | py::array::forcecast>& cu_seqlens,
+    const py::array_t<int64_t, py::array::c_style | py::array::forcecast>& offsets) {
+  const int64_t rows = offsets.size();
+  const int32_t* bounds = cu_seqlens.data();
+  if (cu_seqlens.size() != rows + 1 || bounds[0] != 0 || !std::is_sorted(bounds, bounds + rows + 1)) {
+    throw std::invalid_argument("cu_seqlens must hold one number more than offsets, start at 0 and never decrease");
+  }
+  const int64_t tokens = bounds[rows];
+  auto memory = std::make_unique<Slab>((2 * static_cast<size_t>(tokens) + spill) * sizeof(int64_t));
+  auto* positions = reinterpret_cast<int64_t*>(memory->data());
+  int64_t* numbers = positions + tokens;
+  describe_tokens(bounds, offsets.data(), rows, positions, numbers);
+  const py::capsule owner(memory.release(), [](void* slab) { delete static_cast<Slab*>(slab); });
+  return {py::array_t<int64_t>(tokens, positions, owner), py::array_t<int64_t>(tokens, numbers, owner)};
+}
 
 std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   philox::block(counter.data(), key[0], key[1]);
@@ -164,16 +271,12 @@ PYBIND11_MODULE(_engine, module) {
       .def_property_readonly("most_scored", [](const Batch& batch) { return batch.largest_row().scored; },
                              "scored positions of the row that has most");
 
-  py::class_<Sampler, std::shared_ptr<Sampler>>(module, "Sampler", "Rows of one task by (stream, row).")
-      .def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t>(), py::arg("task"),
-           py::arg("distribution"), py::arg("symbols"), py::arg("low"), py::arg("high"), py::arg("seed"), py::arg("context") = 0)
-      .def(
-          "sample",
-          [](const Sampler& sampler, int64_t rows, uint64_t stream, int64_t first_row, int threads) {
-            const py::gil_scoped_release release;
-            return share(sampler.sample(rows, stream, first_row, threads));
-          },
-          py::arg("rows"), py::arg("stream") = 0, py::arg("first_row") = 0, py::arg("threads") = 1);
+  py::class_<Sampler, std::shared_ptr<Sampler>> sampler(module, "Sampler", "Rows of one task by (stream, row).");
+  sampler.def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t>(), py::arg("task"),
+              py::arg("distribution"), py::arg("symbols"), py::arg("low"), py::arg("high"), py::arg("seed"),
+              py::arg("context") = 0);
+  auto* sampler_type = reinterpret_cast<PyTypeObject*>(sampler.ptr());
+  sampler.attr("sample") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(sampler_type, &sample_method));
 
   py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
       .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop,
@@ -189,6 +292,9 @@ PYBIND11_MODULE(_engine, module) {
       .def("next", &next_batch, "the batch of the next step; StopIteration at the end")
       .def("close", &ProcessStream::close, py::call_guard<py::gil_scoped_release>());
 
+  module.def("describe_rows", &describe_rows, py::arg("cu_seqlens"), py::arg("offsets"),
+             "(positions [N] int64, rows [N] int64) of B packed rows: of each token its offset plus its index in the row, and "
+             "the number of its row. cu_seqlens [B+1] int32, offsets [B] int64. ValueError if they do not belong together.");
   module.def("philox", &philox_words, py::arg("counter"), py::arg("key"), "One Philox 4x32-10 block.");
   module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
              "Words first .. first + count - 1 of a row.");

@@ -122,7 +122,7 @@ LENGEN_AVX2 inline int64_t heads_avx2(RowKey key, int64_t rows, uint32_t first, 
 }  // namespace philox
 
 // out[4 * blocks]: consecutive blocks of one row.
-inline void philox_run(const RowKey& key, uint32_t first, int64_t blocks, uint32_t* out) {
+LENGEN_SEPARATE inline void philox_run(const RowKey& key, uint32_t first, int64_t blocks, uint32_t* out) {
   int64_t done = 0;
 #if LENGEN_HAS_AVX2_PATH
   if (use_avx2()) done = philox::run_avx2(key, first, blocks, out);
@@ -131,7 +131,7 @@ inline void philox_run(const RowKey& key, uint32_t first, int64_t blocks, uint32
 }
 
 // out[rows][4 * blocks]: the same blocks of consecutive rows, the first of which is key.row.
-inline void philox_heads(const RowKey& key, int64_t rows, uint32_t first, int64_t blocks, uint32_t* out) {
+LENGEN_SEPARATE inline void philox_heads(const RowKey& key, int64_t rows, uint32_t first, int64_t blocks, uint32_t* out) {
   int64_t done = 0;
 #if LENGEN_HAS_AVX2_PATH
   if (use_avx2()) done = philox::heads_avx2(key, rows, first, blocks, out);

@@ -51,6 +51,9 @@ inline uint64_t settle(uint64_t draw, uint64_t bound, const RowKey& key, uint64_
   return static_cast<uint64_t>(static_cast<unsigned __int128>(draw) * bound >> 64);
 }
 
+// How far behind its words a buffer of random words may be read.
+inline constexpr int64_t overread = 8;
+
 // Reads the content words of one row in order. `head` may hold the first words, drawn beforehand for many rows at once.
 class Words {
  public:
@@ -75,6 +78,10 @@ class Words {
     return pair;
   }
 
+  // The next `count` words if they are at hand, else nullptr, readable `overread` words past their end; skip(count) goes past them.
+  const uint32_t* peek(int64_t count) const { return end_ - at_ >= count ? at_ : nullptr; }
+  void skip(int64_t count) { at_ += count; }
+
   // Exactly uniform in 0..bound-1, bound >= 1: Lemire's multiplication with rejection ("Fast random integer generation in an
   // interval", ACM TOMACS 2019).
   uint32_t below(uint32_t bound) {
@@ -97,13 +104,13 @@ class Words {
   }
 
  private:
-  static constexpr int64_t refill_blocks = 8;
+  static constexpr int64_t refill_blocks = 8, refill_words = words_per_block * refill_blocks;
 
   LENGEN_RARE void refill() {
     philox_run(key_, block_, refill_blocks, buffer_.data());
     block_ += refill_blocks;
     at_ = buffer_.data();
-    end_ = at_ + buffer_.size();
+    end_ = at_ + refill_words;
   }
 
   LENGEN_RARE void fill_from_blocks(uint32_t* out, int64_t count) {
@@ -122,7 +129,7 @@ class Words {
   uint32_t block_ = content_block;
   const uint32_t* at_ = nullptr;
   const uint32_t* end_ = nullptr;
-  alignas(32) std::array<uint32_t, words_per_block * refill_blocks> buffer_;
+  alignas(32) std::array<uint32_t, refill_words + overread> buffer_;
 };
 
 inline constexpr int64_t most_indices = 8;
@@ -133,9 +140,8 @@ inline constexpr uint64_t greatest_product = uint64_t{1} << 48;
 LENGEN_INLINE uint64_t split_pair(uint64_t pair, int64_t size, uint32_t bound, uint32_t step, uint32_t* indices) {
 #pragma GCC unroll 8
   for (int64_t i = 0; i < size; ++i, bound -= step) {
-    const auto scaled = static_cast<unsigned __int128>(pair) * bound;
-    indices[i] = static_cast<uint32_t>(scaled >> 64);
-    pair = static_cast<uint64_t>(scaled);
+    indices[i] = static_cast<uint32_t>(static_cast<unsigned __int128>(pair) * bound >> 64);
+    pair *= bound;
   }
   return pair;
 }
@@ -186,6 +192,39 @@ LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& wor
     i += size;
   }
 }
+
+#if LENGEN_HAS_AVX2_PATH
+
+// The places i + index that draw_shuffle_indices visits with groups of `group_size` indices below bound - i, four groups at a
+// time: up to six words behind those of the groups are read. Place j of group g goes to
+// places[(g / 4 * group_size + j) * 4 + g % 4]. Returns whether no group has to be rejected.
+template <int64_t group_size>
+LENGEN_AVX2 LENGEN_SEPARATE inline bool shuffle_places_avx2(const uint32_t* words, int64_t groups, int64_t bound,
+                                                            uint64_t* places) {
+  const __m256i group = _mm256_setr_epi64x(0, group_size, 2 * group_size, 3 * group_size);
+  __m256i least = _mm256_set1_epi64x(-1);
+  for (int64_t g = 0; g < groups; g += 4) {
+    __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + 2 * g));
+    __m256i first = _mm256_add_epi64(group, _mm256_set1_epi64x(g * group_size));
+    __m256i below = _mm256_sub_epi64(_mm256_set1_epi64x(bound), first);
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < group_size; ++j) {
+      const __m256i low = _mm256_mul_epu32(pair, below);
+      const __m256i high = _mm256_mul_epu32(_mm256_srli_epi64(pair, 32), below);
+      const __m256i sum = _mm256_add_epi64(high, _mm256_srli_epi64(low, 32));
+      const __m256i place = _mm256_add_epi64(_mm256_srli_epi64(sum, 32), first);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(places + (g / 4 * group_size + j) * 4), place);
+      pair = _mm256_blend_epi32(low, _mm256_slli_epi64(sum, 32), 0xAA);
+      below = _mm256_sub_epi64(below, _mm256_set1_epi64x(1));
+      first = _mm256_add_epi64(first, _mm256_set1_epi64x(1));
+    }
+    least = _mm256_min_epu16(least, pair);  // of which only the highest 16 bits of each pair count
+  }
+  const __m256i nothing = _mm256_cmpeq_epi16(least, _mm256_setzero_si256());
+  return (static_cast<uint32_t>(_mm256_movemask_epi8(nothing)) & 0x80808080u) == 0;
+}
+
+#endif
 
 inline int64_t usual_words_for_indices(int64_t count, int64_t bound) { return 2 * (count / index_group_size(bound) + 1); }
 

@@ -34,9 +34,9 @@ inline std::unique_ptr<RowSampler> make_sampler(const std::string& task, const s
   if (task == "sort") return std::make_unique<Sort>(symbols, hard);
   if (task == "parity") return std::make_unique<Parity>(hard);
   if (task == "addition") return std::make_unique<Addition>(hard);
-  if (task == "offset_copy_1") return std::make_unique<OffsetCopy>(1, symbols, hard);
-  if (task == "offset_copy_2") return std::make_unique<OffsetCopy>(2, symbols, hard);
-  if (task == "offset_copy_3") return std::make_unique<OffsetCopy>(3, symbols, hard);
+  if (task == "offset_copy_1") return std::make_unique<OffsetCopy<1>>(symbols, hard);
+  if (task == "offset_copy_2") return std::make_unique<OffsetCopy<2>>(symbols, hard);
+  if (task == "offset_copy_3") return std::make_unique<OffsetCopy<3>>(symbols, hard);
   throw std::invalid_argument("unknown task '" + task + "'");
 }
 

@@ -2,16 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <exception>
 #include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "batch.hpp"
 #include "random.hpp"
+#include "workers.hpp"
 
 namespace lengen {
 
@@ -33,12 +32,23 @@ inline Lengths lengths_between(int64_t low, int64_t high, int64_t stride, int64_
   return {first, stride, first > high ? 0 : (high - first) / stride + 1};
 }
 
+template <class T>
+LENGEN_RARE void grow(std::vector<T>& memory, int64_t size) {
+  memory.resize(static_cast<size_t>(size));
+}
+
 // A vector as uninitialised working memory: at least `size` values, contents left from before.
 template <class T>
 T* at_least(std::vector<T>& memory, int64_t size) {
-  if (static_cast<int64_t>(memory.size()) < size) memory.resize(static_cast<size_t>(size));
+  if (static_cast<int64_t>(memory.size()) < size) [[unlikely]] grow(memory, size);
   return memory.data();
 }
+
+// The length of a row, and the random number that will become its offset once its size is known.
+struct Placement {
+  int32_t length;
+  uint64_t offset_draw;
+};
 
 // Working memory of one thread, kept between rows.
 struct Scratch {
@@ -46,12 +56,36 @@ struct Scratch {
   std::vector<uint32_t> order, moved, sorted, draws;
   std::vector<uint8_t> letters, seen;
   std::vector<int64_t> tokens, scored, targets;
+  std::vector<Placement> placements;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
 
   static Scratch& of_this_thread() {
     static thread_local Scratch scratch;
     return scratch;
   }
+};
+
+struct Request {
+  uint64_t seed;
+  uint64_t stream;
+  int64_t first_row;
+  int64_t rows;
+  Lengths lengths;
+  int64_t context;  // 0: every offset is 0
+  int threads;
+};
+
+// Rows begin..end-1 of a request, with the placements of all rows.
+struct RowRange {
+  const Request& request;
+  const Placement* placements;
+  int64_t begin, end;
+};
+
+// What one thread wrote.
+struct Written {
+  RowShape end;
+  RowShape largest_row;
 };
 
 // One task under one distribution: immutable, shared by every thread. A row is a pure function of its words and its length.
@@ -69,22 +103,13 @@ class RowSampler {
   // The size of a row of length n, or the greatest it can have if sizes vary.
   virtual RowShape largest_shape(int64_t n) const = 0;
   virtual bool shape_varies() const { return false; }
-  // The size of one row; tasks whose sizes vary work it out.
-  virtual RowShape shape(int64_t n, Words&, Scratch&) const { return largest_shape(n); }
   // How far the writing of a row may go past the end of `scored` and `targets`; less room needed, fewer rows are copied.
   virtual int64_t scored_spill() const { return spill; }
-  // Writes a row and returns its size.
-  virtual RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const = 0;
-};
 
-struct Request {
-  uint64_t seed;
-  uint64_t stream;
-  int64_t first_row;
-  int64_t rows;
-  Lengths lengths;
-  int64_t context;  // 0: every offset is 0
-  int threads;
+  // The room that rows need: exactly, or at most.
+  virtual RowShape room(const RowRange& rows, bool exact) const = 0;
+  // Writes rows between the totals `from` and `limit` of the batch.
+  virtual Written write_rows(const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) const = 0;
 };
 
 inline Lengths reachable_lengths(const RowSampler& sampler, int64_t low, int64_t high) {
@@ -111,55 +136,15 @@ inline void check_rows(int64_t rows, int64_t first_row) {
   }
 }
 
-// Contiguous shares of 0..count-1, one per thread.
-struct Shares {
-  int64_t count;
-  int64_t shares;
-
-  Shares(int64_t count, int threads) : count(count), shares(std::clamp<int64_t>(threads, 1, count)) {}
-  int64_t begin(int64_t share) const { return count / shares * share + count % shares * share / shares; }
-  int64_t end(int64_t share) const { return begin(share + 1); }
-};
-
-// Runs work(share) for every share, each on its own thread, and passes on the first exception.
-template <class Work>
-void in_parallel(int64_t shares, Work&& work) {
-  if (shares == 1) return work(int64_t{0});
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(shares));
-  const auto run = [&](int64_t share) noexcept {
-    try {
-      work(share);
-    } catch (...) {
-      errors[static_cast<size_t>(share)] = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    for (int64_t share = 1; share < shares; ++share) helpers.emplace_back(run, share);
-    run(0);
-  }
-  for (const auto& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
-}
-
-// The length of a row, and the random number that will become its offset once its size is known.
-struct Placement {
-  int32_t length;
-  uint64_t offset_draw;
-};
-
-using Placements = std::vector<Placement>;
-
-// Rows drawn together: lanes across rows keep the vector unit full on short rows.
-inline constexpr int64_t rows_at_once = 8;
-
 inline RowKey key_of(const Request& request, int64_t row) {
   return {request.seed, request.stream, static_cast<uint32_t>(request.first_row + row)};
 }
 
-inline void draw_placements(const Request& request, int64_t begin, int64_t end, Placements& placements) {
-  const Lengths& lengths = request.lengths;
+// Rows drawn together: lanes across rows keep the vector unit full on short rows.
+inline constexpr int64_t rows_at_once = 8;
+
+inline void draw_placements(const Request& request, int64_t begin, int64_t end, Placement* placements) {
+  const Lengths lengths = request.lengths;
   const auto count = static_cast<uint64_t>(lengths.count);
   PlacementBlock blocks[rows_at_once];
   for (int64_t first = begin; first < end; first += rows_at_once) {
@@ -168,7 +153,7 @@ inline void draw_placements(const Request& request, int64_t begin, int64_t end, 
       const PlacementBlock& block = blocks[row - first];
       const uint64_t index = settle(block.length_draw, count, key_of(request, row), &PlacementBlock::length_draw);
       const int64_t n = lengths.first + lengths.stride * static_cast<int64_t>(index);
-      placements[static_cast<size_t>(row)] = {static_cast<int32_t>(n), block.offset_draw};
+      placements[row] = {static_cast<int32_t>(n), block.offset_draw};
     }
   }
 }
@@ -198,43 +183,158 @@ class Heads {
  private:
   RowKey key_;
   int64_t blocks_;
-  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block];
+  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + overread];
 };
 
-// Visits rows begin..end-1 in order, with their placement and their content words.
-template <class Visit>
-void for_each_row(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin, int64_t end,
-                  Visit&& visit) {
+// Visits rows in groups of rows_at_once, with the first content words of each.
+template <class Task, class Visit>
+void for_each_group(const Task& task, const RowRange& rows, Visit&& visit) {
   Heads heads;
-  for (int64_t first = begin; first < end; first += rows_at_once) {
-    const int64_t last = std::min(end, first + rows_at_once);
+  for (int64_t first = rows.begin; first < rows.end; first += rows_at_once) {
+    const int64_t last = std::min(rows.end, first + rows_at_once);
     int32_t longest = 0;
-    for (int64_t row = first; row < last; ++row) longest = std::max(longest, placements[static_cast<size_t>(row)].length);
-    heads.draw(key_of(request, first), (sampler.usual_words(longest) + words_per_block - 1) / words_per_block);
-    for (int64_t row = first; row < last; ++row) {
-      Words words = heads.words(row - first);
-      visit(row, placements[static_cast<size_t>(row)], words);
-    }
+    for (int64_t row = first; row < last; ++row) longest = std::max(longest, rows.placements[row].length);
+    heads.draw(key_of(rows.request, first), (task.usual_words(longest) + words_per_block - 1) / words_per_block);
+    visit(first, last, longest, heads);
   }
 }
 
-// The room that rows begin..end-1 need: exactly, or at most.
-inline RowShape largest_room(const RowSampler& sampler, const Placements& placements, int64_t begin, int64_t end) {
-  RowShape room;
-  for (int64_t row = begin; row < end; ++row) room = room + sampler.largest_shape(placements[static_cast<size_t>(row)].length);
-  return room;
-}
+// A short row of byte-sized symbols before it is written. Reading small stores back as one wide load waits until they have left
+// the processor's store queue, so rows are drafted in a group and then written in a group.
+struct Draft {
+  static constexpr int64_t longest = 64;
 
-inline RowShape exact_room(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin,
-                           int64_t end) {
-  if (!sampler.shape_varies()) return largest_room(sampler, placements, begin, end);
-  Scratch& scratch = Scratch::of_this_thread();
-  RowShape room;
-  for_each_row(sampler, request, placements, begin, end, [&](int64_t, const Placement& placement, Words& words) {
-    room = room + sampler.shape(placement.length, words, scratch);
-  });
-  return room;
-}
+  alignas(32) uint8_t x[longest + 32], y[longest + 32], seen[256];
+};
+
+// A task that can draft rows: drafts(longest) says whether it can draft rows of this length or less; draft(n, words, draft) draws
+// one, finish_draft(n, draft) reads what was drawn, write_draft(n, draft, row) writes it as write would have done.
+template <class Task>
+concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, const RowView& row) {
+  task.drafts(int64_t{});
+  task.draft(int64_t{}, words, draft);
+  task.finish_draft(int64_t{}, draft);
+  task.write_draft(int64_t{}, draft, row);
+};
+
+// Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
+// write(n, words, scratch, row), which writes a row and returns its size, and, if its sizes vary, shape(n, words, scratch), which
+// is that size. The loops over rows are compiled with everything they call, for either path.
+template <class Task>
+class RowsOf : public RowSampler {
+ public:
+  RowShape room(const RowRange& rows, bool exact) const final {
+    if (!exact || !task().shape_varies()) return largest_room(task(), rows);
+#if LENGEN_HAS_AVX2_PATH
+    if (use_avx2()) return measure_with_avx2(task(), rows);
+#endif
+    return measure(task(), rows);
+  }
+
+  Written write_rows(const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) const final {
+#if LENGEN_HAS_AVX2_PATH
+    if (use_avx2()) return write_with_avx2(task(), rows, from, limit, batch);
+#endif
+    return write(task(), rows, from, limit, batch);
+  }
+
+  RowShape shape(int64_t n, Words&, Scratch&) const { return task().largest_shape(n); }
+
+ private:
+  const Task& task() const { return static_cast<const Task&>(*this); }
+
+  static RowShape largest_room(const Task& task, const RowRange& rows) {
+    RowShape room;
+    for (int64_t row = rows.begin; row < rows.end; ++row) room = room + task.largest_shape(rows.placements[row].length);
+    return room;
+  }
+
+  static RowShape measure(const Task& task, const RowRange& rows) {
+    Scratch& scratch = Scratch::of_this_thread();
+    RowShape room;
+    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        room = room + task.shape(rows.placements[row].length, words, scratch);
+      }
+    });
+    return room;
+  }
+
+  static Written write(const Task& task, const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) {
+    Scratch& scratch = Scratch::of_this_thread();
+    const RowShape beyond{spill, task.scored_spill()};
+    const Batch::Arrays to = batch.arrays();
+    const Request request = rows.request;
+    RowShape at = from, largest_row;
+    const auto place_row = [&](int64_t row, auto&& write_at) {
+      const Placement& placement = rows.placements[row];
+      const RowShape most = task.largest_shape(placement.length), reach = at + most + beyond;
+      const RowView place{to.tokens + at.tokens, to.scored + at.scored, to.targets + at.scored, at.tokens};
+      const bool fits = reach.tokens <= limit.tokens && reach.scored <= limit.scored;
+      const RowShape size = write_at(placement.length, place, fits);
+      at = at + size;
+      to.cu_seqlens[row + 1] = static_cast<int32_t>(at.tokens);
+      to.offsets[row] = offset_of(request, row, placement, size.tokens);
+      largest_row = largest_row.most_of(size);
+    };
+    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
+      if constexpr (DraftsRows<Task>) {
+        if (task.drafts(longest)) {
+          Draft drafts[rows_at_once];
+          for (int64_t row = first; row < last; ++row) {
+            Words words = heads.words(row - first);
+            task.draft(rows.placements[row].length, words, drafts[row - first]);
+          }
+          for (int64_t row = first; row < last; ++row) task.finish_draft(rows.placements[row].length, drafts[row - first]);
+          for (int64_t row = first; row < last; ++row) {
+            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+              const Draft& draft = drafts[row - first];
+              if (fits) [[likely]] return task.write_draft(n, draft, place);
+              return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write_draft(n, draft, view); });
+            });
+          }
+          return;
+        }
+      }
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+          if (fits) [[likely]] return task.write(n, words, scratch, place);
+          return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write(n, words, scratch, view); });
+        });
+      }
+    });
+    return {at, largest_row};
+  }
+
+  // Writes a row to the side and copies it: for rows whose spill might leave the room of this thread.
+  template <class WriteAt>
+  LENGEN_RARE static RowShape write_aside(const Task& task, int64_t n, Scratch& scratch, const RowView& row, WriteAt&& write_at) {
+    const RowShape most = task.largest_shape(n);
+    const RowView aside{at_least(scratch.tokens, most.tokens + spill), at_least(scratch.scored, most.scored + spill),
+                        at_least(scratch.targets, most.scored + spill), row.start};
+    const RowShape size = write_at(aside);
+    std::copy_n(aside.tokens, size.tokens, row.tokens);
+    std::copy_n(aside.scored, size.scored, row.scored);
+    std::copy_n(aside.targets, size.scored, row.targets);
+    return size;
+  }
+
+#if LENGEN_HAS_AVX2_PATH
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static RowShape measure_with_avx2(const Task& task, const RowRange& rows) {
+    return measure(task, rows);
+  }
+
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static Written write_with_avx2(const Task& task, const RowRange& rows, RowShape from,
+                                                                      RowShape limit, const Batch& batch) {
+    return write(task, rows, from, limit, batch);
+  }
+#endif
+};
+
+// Behind the last row there is room for its spill.
+inline constexpr RowShape spare_room{spill, spill};
 
 inline void check_room(const RowShape& room) {
   if (room.tokens <= most_tokens) return;
@@ -242,75 +342,83 @@ inline void check_room(const RowShape& room) {
                           " tokens; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
 }
 
-// Writes a row to the side and copies it: for rows whose spill might leave the share of this thread.
-inline RowShape write_aside(const RowSampler& sampler, int64_t n, Words& words, Scratch& scratch, const RowView& row) {
-  const RowShape most = sampler.largest_shape(n);
-  const RowView aside{at_least(scratch.tokens, most.tokens + spill), at_least(scratch.scored, most.scored + spill),
-                      at_least(scratch.targets, most.scored + spill), row.start};
-  const RowShape size = sampler.write(n, words, scratch, aside);
-  std::copy_n(aside.tokens, size.tokens, row.tokens);
-  std::copy_n(aside.scored, size.scored, row.scored);
-  std::copy_n(aside.targets, size.scored, row.targets);
-  return size;
+inline Batch sample_here(const RowSampler& sampler, const Request& request, Placement* placements) {
+  const RowRange all{request, placements, 0, request.rows};
+  draw_placements(request, 0, request.rows, placements);
+  RowShape room = sampler.room(all, false);
+  if (room.tokens > most_tokens) room = sampler.room(all, true);
+  check_room(room);
+  const RowShape limit = room + spare_room;
+  Batch batch(request.rows, limit);
+  const Written written = sampler.write_rows(all, {}, limit, batch);
+  batch.set_written(written.end, written.largest_row);
+  return batch;
 }
 
-// What one thread wrote.
-struct Written {
-  RowShape end;
-  RowShape largest_row = {};
+// Rows cut into small pieces, so that a thread which comes late leaves little undone. All but the last part of the batch need their
+// exact room, which takes a while to find where sizes vary; there parts are as large as can be.
+class SharedWork {
+ public:
+  SharedWork(const RowSampler& sampler, const Request& request, Placement* placements)
+      : sampler_(sampler), request_(request), placements_(placements),
+        pieces_(std::min<int64_t>(int64_t{request.threads} * pieces_per_thread, request.rows)),
+        pieces_in_part_(sampler.shape_varies() ? pieces_per_thread : 1),
+        parts_((pieces_ + pieces_in_part_ - 1) / pieces_in_part_), begins_(static_cast<size_t>(pieces_) + 1) {}
+
+  Batch draw() {
+    in_parallel(pieces_, request_.threads, [this](int64_t piece) { measure(piece); });
+    add_up();
+    Batch batch(request_.rows, begins_.back() + spare_room);
+    std::vector<Written> written(static_cast<size_t>(parts_));
+    in_parallel(parts_, request_.threads, [&](int64_t part) { written[static_cast<size_t>(part)] = write(part, batch); });
+    RowShape largest_row;
+    for (const Written& each : written) largest_row = largest_row.most_of(each.largest_row);
+    batch.set_written(written.back().end, largest_row);
+    return batch;
+  }
+
+ private:
+  static constexpr int64_t pieces_per_thread = 4;
+
+  int64_t first_row(int64_t piece) const { return request_.rows / pieces_ * piece + request_.rows % pieces_ * piece / pieces_; }
+  int64_t first_piece(int64_t part) const { return std::min(part * pieces_in_part_, pieces_); }
+  RowRange rows(int64_t piece, int64_t end) const { return {request_, placements_, first_row(piece), first_row(end)}; }
+  RowShape& begin(int64_t piece) { return begins_[static_cast<size_t>(piece)]; }
+  bool in_last_part(int64_t piece) const { return piece >= first_piece(parts_ - 1); }
+
+  void measure(int64_t piece) {
+    const RowRange range = rows(piece, piece + 1);
+    draw_placements(request_, range.begin, range.end, placements_);
+    begin(piece + 1) = sampler_.room(range, !in_last_part(piece));
+  }
+
+  // Turns the room of each piece into where the next begins.
+  void add_up() {
+    for (int64_t piece = 0; piece < pieces_; ++piece) begin(piece + 1) = begin(piece) + begin(piece + 1);
+    if (begins_.back().tokens > most_tokens) {
+      const int64_t last = first_piece(parts_ - 1);
+      begins_.back() = begin(last) + sampler_.room(rows(last, pieces_), true);
+    }
+    check_room(begins_.back());
+  }
+
+  Written write(int64_t part, const Batch& batch) {
+    const int64_t first = first_piece(part), end = first_piece(part + 1);
+    const RowShape limit = end == pieces_ ? begin(end) + spare_room : begin(end);
+    return sampler_.write_rows(rows(first, end), begin(first), limit, batch);
+  }
+
+  const RowSampler& sampler_;
+  const Request& request_;
+  Placement* placements_;
+  int64_t pieces_, pieces_in_part_, parts_;
+  std::vector<RowShape> begins_;
 };
 
-// Writes rows begin..end-1 between the totals `from` and `limit` of the batch.
-inline Written write_rows(const RowSampler& sampler, const Request& request, const Placements& placements, int64_t begin,
-                          int64_t end, RowShape from, RowShape limit, const Batch& batch) {
-  Scratch& scratch = Scratch::of_this_thread();
-  const RowShape reach = sampler.largest_shape(request.lengths.last()) + RowShape{spill, sampler.scored_spill()};
-  Written written{from};
-  for_each_row(sampler, request, placements, begin, end, [&](int64_t row, const Placement& placement, Words& words) {
-    RowShape& at = written.end;
-    const RowView view{batch.tokens() + at.tokens, batch.scored() + at.scored, batch.targets() + at.scored, at.tokens};
-    const bool fits = at.tokens + reach.tokens <= limit.tokens && at.scored + reach.scored <= limit.scored;
-    const RowShape size = fits ? sampler.write(placement.length, words, scratch, view)
-                               : write_aside(sampler, placement.length, words, scratch, view);
-    at = at + size;
-    batch.cu_seqlens()[row + 1] = static_cast<int32_t>(at.tokens);
-    batch.offsets()[row] = offset_of(request, row, placement, size.tokens);
-    written.largest_row = written.largest_row.most_of(size);
-  });
-  return written;
-}
-
-// Where each share starts in the batch, and the end. One share alone may get more room than it needs; then nothing is measured.
-inline std::vector<RowShape> lay_out(const RowSampler& sampler, const Request& request, const Shares& shares,
-                                     Placements& placements) {
-  std::vector<RowShape> ends(static_cast<size_t>(shares.shares) + 1);
-  in_parallel(shares.shares, [&](int64_t share) {
-    const int64_t begin = shares.begin(share), end = shares.end(share);
-    draw_placements(request, begin, end, placements);
-    RowShape room = largest_room(sampler, placements, begin, end);
-    if (shares.shares > 1 || room.tokens > most_tokens) room = exact_room(sampler, request, placements, begin, end);
-    ends[static_cast<size_t>(share) + 1] = room;
-  });
-  for (size_t i = 1; i < ends.size(); ++i) ends[i] = ends[i] + ends[i - 1];
-  check_room(ends.back());
-  return ends;
-}
-
 inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
-  const Shares shares(request.rows, request.threads);
-  Placements placements(static_cast<size_t>(request.rows));
-  const std::vector<RowShape> ends = lay_out(sampler, request, shares, placements);
-  Batch batch(request.rows, ends.back());
-  batch.cu_seqlens()[0] = 0;
-  std::vector<Written> written(static_cast<size_t>(shares.shares));
-  in_parallel(shares.shares, [&](int64_t share) {
-    const auto i = static_cast<size_t>(share);
-    written[i] = write_rows(sampler, request, placements, shares.begin(share), shares.end(share), ends[i], ends[i + 1], batch);
-  });
-  RowShape largest_row;
-  for (const Written& each : written) largest_row = largest_row.most_of(each.largest_row);
-  batch.set_written(written.back().end, largest_row);
-  return batch;
+  Placement* placements = at_least(Scratch::of_this_thread().placements, request.rows);
+  if (request.threads <= 1 || request.rows == 1) return sample_here(sampler, request, placements);
+  return SharedWork(sampler, request, placements).draw();
 }
 
 }  // namespace lengen

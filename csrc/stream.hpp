@@ -38,7 +38,13 @@ class Stream {
   State next(Duration patience, std::optional<Batch>& batch) {
     std::unique_lock lock(mutex_);
     const auto settled = [this] { return closed_ || delivered_ == stop_ || slot(delivered_).filled(); };
-    if (!filled_.wait_for(lock, patience, settled)) return State::waiting;
+    if (!settled()) {
+      if (patience == Duration::zero()) return State::waiting;
+      ++waiting_;
+      const bool came = filled_.wait_for(lock, patience, settled);
+      --waiting_;
+      if (!came) return State::waiting;
+    }
     if (closed_ || delivered_ == stop_) return State::ended;
     Slot& found = slot(delivered_);
     if (found.error) std::rethrow_exception(found.error);
@@ -46,7 +52,9 @@ class Stream {
     found.batch.reset();
     ++delivered_;
     const bool half_empty = 2 * (claimed_ - delivered_) <= slots_.size();
+    const bool others_wait = waiting_ > 0 && settled();
     lock.unlock();
+    if (others_wait) filled_.notify_one();
     if (half_empty) emptied_.notify_all();  // not at every batch: waking a thread takes longer than drawing a short batch
     return State::ready;
   }
@@ -94,11 +102,13 @@ class Stream {
       } catch (...) {
         made.error = std::current_exception();
       }
+      bool awaited;
       {
         const std::lock_guard lock(mutex_);
         slot(step) = std::move(made);
+        awaited = waiting_ > 0 && slot(delivered_).filled();
       }
-      filled_.notify_one();
+      if (awaited) filled_.notify_one();
     }
   }
 
@@ -108,6 +118,7 @@ class Stream {
   uint64_t delivered_, claimed_, stop_;
   std::vector<Slot> slots_;
   std::vector<std::thread> producers_;
+  int waiting_ = 0;  // consumers
   bool closed_ = false;
 };
 

@@ -1,6 +1,7 @@
-// The inner loops, compiled once for plain code and once more for AVX2 where the compiler can; the processor decides when it runs.
+// The inner loops, and the choice of a path: whatever is inlined into a function marked LENGEN_AVX2 is compiled for AVX2, and
+// once more for plain code (see RowsOf); the processor decides which of the two runs.
 //
-// Both paths give the same integers. Everything else in csrc/ is free of processor-specific code.
+// Both paths give the same integers. Everything else in csrc/ but Philox is free of processor-specific code.
 #pragma once
 
 #include <array>
@@ -10,12 +11,14 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LENGEN_HAS_AVX2_PATH 1
-#define LENGEN_AVX2 __attribute__((target("avx2,popcnt")))
+#define LENGEN_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt")))
 #else
 #define LENGEN_HAS_AVX2_PATH 0
 #endif
 #define LENGEN_INLINE inline __attribute__((always_inline))
 #define LENGEN_RARE __attribute__((noinline, cold))
+#define LENGEN_SEPARATE __attribute__((noinline))
+#define LENGEN_WITH_ALL_IT_CALLS __attribute__((flatten))
 
 namespace lengen {
 
@@ -23,7 +26,8 @@ namespace lengen {
 
 inline bool avx2_supported() {
 #if LENGEN_HAS_AVX2_PATH
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
 #else
   return false;
 #endif
@@ -33,33 +37,19 @@ inline std::atomic<bool> avx2_enabled{avx2_supported()};
 
 inline bool use_avx2() { return avx2_enabled.load(std::memory_order_relaxed); }
 
-// ---- loops that the compiler vectorises by itself ----
-//
-// LENGEN_DISPATCH defines name(...) from name_plain(...): the same source, compiled for either path.
+// ---- loops that the compiler vectorises by itself, for the path of the function they are inlined into ----
 
-#if LENGEN_HAS_AVX2_PATH
-#define LENGEN_DISPATCH(name, parameters, arguments)                       \
-  LENGEN_AVX2 inline void name##_avx2 parameters { name##_plain arguments; } \
-  inline void name parameters {                                            \
-    if (use_avx2()) return name##_avx2 arguments;                          \
-    name##_plain arguments;                                                \
-  }
-#else
-#define LENGEN_DISPATCH(name, parameters, arguments) \
-  inline void name parameters { name##_plain arguments; }
-#endif
-
-// For each byte, the places of its ones in order.
+// For each byte, the places of its ones in order, a byte each, and their number.
 struct MarkedPlaces {
-  uint8_t place[8];
-  uint8_t count;
+  std::array<uint64_t, 256> places;
+  std::array<uint8_t, 256> count;
 };
 
 inline constexpr auto marked_places = [] {
-  std::array<MarkedPlaces, 256> table{};
+  MarkedPlaces table{};
   for (size_t mask = 0; mask < 256; ++mask) {
-    for (uint8_t bit = 0; bit < 8; ++bit) {
-      if (mask >> bit & 1) table[mask].place[table[mask].count++] = bit;
+    for (uint64_t bit = 0; bit < 8; ++bit) {
+      if (mask >> bit & 1) table.places[mask] |= bit << (8 * table.count[mask]++);
     }
   }
   return table;
@@ -73,83 +63,91 @@ inline constexpr int64_t short_spill = 8;
 
 using Four = uint64_t __attribute__((vector_size(32)));
 
-// out[i] = bit (first + step * i) of `word`, for i in 0..31.
-LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, int64_t* out) {
+// out[i] = bit (first + step * i) of `word`, for i in 0..31 and every out.
+template <class... Out>
+LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, Out*... out) {
   const Four words = {word, word, word, word};
   for (uint64_t i = 0; i < 32; i += 4) {
     const Four places = {first + step * i, first + step * (i + 1), first + step * (i + 2), first + step * (i + 3)};
     const Four values = (words >> places) & 1;
-    __builtin_memcpy(out + i, &values, sizeof values);
+    (__builtin_memcpy(out + i, &values, sizeof values), ...);
   }
 }
 
-// out[i] = bit i of bits, as 0 or 1.
-LENGEN_INLINE void expand_bits_plain(const uint64_t* bits, int64_t count, int64_t* out) {
+// out[i] = bit i of bits, as 0 or 1, for every out.
+template <class... Out>
+LENGEN_INLINE void expand_bits(const uint64_t* bits, int64_t count, Out*... out) {
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
-    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, out + i + half);
+    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, (out + i + half)...);
   }
-  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, out + i);
+  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, (out + i)...);
 }
-LENGEN_DISPATCH(expand_bits, (const uint64_t* bits, int64_t count, int64_t* out), (bits, count, out))
 
-// out[i] = bit count-1-i of `number`, most significant first; number[] holds 64 bits each, least significant first.
-LENGEN_INLINE void expand_number_plain(const uint64_t* number, int64_t count, int64_t* out) {
+// out[i] = bit count-1-i of `number`, most significant first, for every out; number[] holds 64 bits each, least significant first.
+template <class... Out>
+LENGEN_INLINE void expand_number(const uint64_t* number, int64_t count, Out*... out) {
   constexpr uint64_t downwards = ~uint64_t{0};
   const int64_t shift = count % 64;
   int64_t i = 0;
   for (int64_t word = count / 64 - 1; word >= 0; --word, i += 64) {
     const uint64_t digits = shift == 0 ? number[word] : number[word] >> shift | number[word + 1] << (64 - shift);
-    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, out + i + half);
+    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, (out + i + half)...);
   }
   for (uint64_t digits = shift == 0 ? 0 : number[0] << (64 - shift); i < count; i += 32, digits <<= 32) {
-    put_half(digits, 63, downwards, out + i);
+    put_half(digits, 63, downwards, (out + i)...);
   }
 }
-LENGEN_DISPATCH(expand_number, (const uint64_t* number, int64_t count, int64_t* out), (number, count, out))
 
 // out[i] = from[i]. `from` is readable up to the next multiple of 32.
-LENGEN_INLINE void widen_bytes_plain(const uint8_t* from, int64_t count, int64_t* out) {
+template <class T>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict out) {
   for (int64_t i = 0; i < count; i += 32) {
     for (int64_t j = 0; j < 32; ++j) out[i + j] = from[i + j];
   }
 }
-LENGEN_DISPATCH(widen_bytes, (const uint8_t* from, int64_t count, int64_t* out), (from, count, out))
 
-LENGEN_INLINE void widen_words_plain(const uint32_t* from, int64_t count, int64_t* out) {
+// The same to two places.
+template <class T>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict one, int64_t* __restrict other) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = from[i + j];
+    for (int64_t j = 0; j < 32; ++j) one[i + j] = other[i + j] = from[i + j];
   }
 }
-LENGEN_DISPATCH(widen_words, (const uint32_t* from, int64_t count, int64_t* out), (from, count, out))
 
-// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1 and zeros up to the next multiple of 8.
-LENGEN_INLINE void list_marked_plain(const uint8_t* seen, int64_t count, uint32_t* out) {
+// out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more
+// are written.
+template <class T>
+LENGEN_INLINE void list_marked(const uint8_t* __restrict seen, int64_t count, T* __restrict out) {
+#pragma GCC unroll 4
   for (int64_t i = 0; i < count; i += 8) {
     uint64_t marks;
     __builtin_memcpy(&marks, seen + i, sizeof marks);
-    const uint64_t mask = (marks * 0x0102040810204080u) >> 56;
-    const MarkedPlaces& places = marked_places[mask];
-    for (int64_t j = 0; j < 8; ++j) out[j] = static_cast<uint32_t>(i) + places.place[j];
-    out += places.count;
+    const uint64_t mask = (marks * 0x0102040810204080u) >> 56, inside = marked_places.places[mask];
+    if constexpr (sizeof(T) == 1) {
+      const uint64_t places = inside + 0x0101010101010101u * static_cast<uint64_t>(i);
+      __builtin_memcpy(out, &places, sizeof places);
+    } else {
+      for (int64_t j = 0; j < 8; ++j) out[j] = static_cast<T>(i) + static_cast<T>(inside >> (8 * j) & 255);
+    }
+    out += marked_places.count[mask];
   }
 }
-LENGEN_DISPATCH(list_marked, (const uint8_t* seen, int64_t count, uint32_t* out), (seen, count, out))
 
-// out[i] = i, in 32 bits, up to the next multiple of 32.
-LENGEN_INLINE void identity_order_plain(int64_t count, uint32_t* out) {
+// out[i] = i, up to the next multiple of 32.
+template <class T>
+LENGEN_INLINE void identity_order(int64_t count, T* out) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<uint32_t>(i + j);
+    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<T>(i + j);
   }
 }
-LENGEN_DISPATCH(identity_order, (int64_t count, uint32_t* out), (count, out))
 
 using EightDraws = uint16_t __attribute__((vector_size(16)));
 using EightLetters = uint8_t __attribute__((vector_size(8)));
 
 // letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound < 256; rejected becomes true if a draw would
 // make the letters uneven.
-LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
+LENGEN_INLINE void scale_draws(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
   using Flags = int16_t __attribute__((vector_size(16)));
   const uint16_t threshold = static_cast<uint16_t>(65536u % bound);
   Flags uneven{};
@@ -165,11 +163,9 @@ LENGEN_INLINE void scale_draws_plain(const uint16_t* draws, int64_t count, uint1
   __builtin_memcpy(any, &uneven, sizeof any);
   rejected = (any[0] | any[1]) != 0;
 }
-LENGEN_DISPATCH(scale_draws, (const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected),
-                (draws, count, bound, letters, rejected))
 
 // out[i] = first + i.
-LENGEN_INLINE void count_up_plain(int64_t first, int64_t count, int64_t* out) {
+LENGEN_INLINE void count_up(int64_t first, int64_t count, int64_t* out) {
   if (count <= short_spill) {
     for (int64_t j = 0; j < short_spill; ++j) out[j] = first + j;
     return;
@@ -178,13 +174,11 @@ LENGEN_INLINE void count_up_plain(int64_t first, int64_t count, int64_t* out) {
     for (int64_t j = 0; j < 32; ++j) out[i + j] = first + i + j;
   }
 }
-LENGEN_DISPATCH(count_up, (int64_t first, int64_t count, int64_t* out), (first, count, out))
 
-LENGEN_INLINE void count_ones_in_plain(const uint64_t* bits, int64_t count, int64_t& ones) {
+LENGEN_INLINE void count_ones_in(const uint64_t* bits, int64_t count, int64_t& ones) {
   ones = 0;
   for (int64_t i = 0; i < count; ++i) ones += __builtin_popcountll(bits[i]);
 }
-LENGEN_DISPATCH(count_ones_in, (const uint64_t* bits, int64_t count, int64_t& ones), (bits, count, ones))
 
 using Bytes = uint8_t __attribute__((vector_size(32)));
 
@@ -202,7 +196,7 @@ LENGEN_INLINE int32_t count_byte(const uint8_t* from, int64_t steps, uint8_t let
 }
 
 // counts[letter] += how often each of 0..letters-1 occurs.
-LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64_t letters, int32_t* counts) {
+LENGEN_INLINE void count_letters(const uint8_t* from, int64_t count, int64_t letters, int32_t* counts) {
   int64_t done = 0;
   while (count - done >= 256) {
     const int64_t steps = (count - done) / 32 < 255 ? (count - done) / 32 : 255;
@@ -213,13 +207,11 @@ LENGEN_INLINE void count_letters_plain(const uint8_t* from, int64_t count, int64
   }
   for (; done < count; ++done) ++counts[from[done]];
 }
-LENGEN_DISPATCH(count_letters, (const uint8_t* from, int64_t count, int64_t letters, int32_t* counts),
-                (from, count, letters, counts))
 
 using EightCounts = int32_t __attribute__((vector_size(32)));
 
 // The place of the greatest of 32 counts, or -1 if there are several.
-LENGEN_INLINE void find_greatest_plain(const int32_t* counts, int64_t& place) {
+LENGEN_INLINE void find_greatest(const int32_t* counts, int64_t& place) {
   EightCounts parts[4];
   __builtin_memcpy(parts, counts, sizeof parts);
   EightCounts most = parts[0];
@@ -235,16 +227,26 @@ LENGEN_INLINE void find_greatest_plain(const int32_t* counts, int64_t& place) {
   for (int lane = 0; lane < 8; ++lane) total += found[lane];
   place = total < 128 ? total - 64 : -1;
 }
-LENGEN_DISPATCH(find_greatest, (const int32_t* counts, int64_t& place), (counts, place))
+
+// The same of byte counts.
+LENGEN_INLINE int64_t place_of_greatest(const uint8_t* counts) {
+  uint8_t most = 0, hits = 0, place = 0;
+  for (int i = 0; i < 32; ++i) most = counts[i] > most ? counts[i] : most;
+  for (int i = 0; i < 32; ++i) {
+    const uint8_t hit = counts[i] == most ? 255 : 0;
+    hits = static_cast<uint8_t>(hits - hit);
+    place = static_cast<uint8_t>(place | (hit & i));
+  }
+  return hits == 1 ? place : -1;
+}
 
 // kept = kept & fresh, or kept | fresh: one step of a Bernoulli bit built from fair bits.
-LENGEN_INLINE void merge_bits_plain(bool either, const uint64_t* fresh, int64_t count, uint64_t* kept) {
+LENGEN_INLINE void merge_bits(bool either, const uint64_t* fresh, int64_t count, uint64_t* kept) {
   if (either) {
     for (int64_t i = 0; i < count; ++i) kept[i] |= fresh[i];
   } else {
     for (int64_t i = 0; i < count; ++i) kept[i] &= fresh[i];
   }
 }
-LENGEN_DISPATCH(merge_bits, (bool either, const uint64_t* fresh, int64_t count, uint64_t* kept), (either, fresh, count, kept))
 
 }  // namespace lengen

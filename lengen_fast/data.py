@@ -6,7 +6,7 @@ Letters: B rows, N packed tokens, P scored positions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ MOST_STEPS = 2**40
 
 _PURPOSES = {"test": 1, "validation": 2}
 _LENGTH_BITS = 21
+_TENSORS = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
 
 
 def evaluation_stream(purpose: str, low: int, high: int) -> int:
@@ -66,9 +67,23 @@ class Batch:
 
     @classmethod
     def from_engine(cls, batch: _engine.Batch) -> Batch:
-        """Wraps a batch of the engine; the tensors share its memory and keep it alive."""
-        arrays = (batch.tokens, batch.cu_seqlens, batch.offsets, batch.scored, batch.targets)
-        return cls(*map(torch.from_numpy, arrays), longest=batch.longest, most_scored=batch.most_scored)
+        """Wraps a batch of the engine; the tensors share its memory and keep it alive.
+
+        The tensors are made when one is first asked for: that takes as long as drawing a short batch.
+        """
+        wrapped = cls.__new__(cls)
+        wrapped.__dict__.update(longest=batch.longest, most_scored=batch.most_scored, _source=batch)
+        return wrapped
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        source = self.__dict__.get("_source")
+        if source is None or name not in _TENSORS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        self.__dict__.update((each, torch.from_numpy(getattr(source, each))) for each in _TENSORS)
+        return self.__dict__[name]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def rows(self) -> int:
@@ -102,9 +117,8 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on ``device``; itself if it is there already."""
-        names = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
-        if all(moved[name] is getattr(self, name) for name in names):
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
+        if all(moved[name] is getattr(self, name) for name in _TENSORS):
             return self
         most_scored = self.selection.packing.longest if self.most_scored is None else self.most_scored
         return replace(self, **moved, most_scored=most_scored)

@@ -156,9 +156,50 @@ void check_many_consumers(int threads) {
   require(taken == 100, "several consumers do not get every batch once");
 }
 
+void check_shared_helpers() {
+  const auto sampler = make_sampler("addition", "paper", 150);
+  std::vector<std::jthread> callers;
+  for (uint64_t stream = 0; stream < 3; ++stream) {
+    callers.emplace_back([&sampler, stream] {
+      for (int round = 0; round < 20; ++round) {
+        Request request = request_for(*sampler, 4, 60, 90, 1);
+        request.stream = stream;
+        const Batch expected = sample_rows(*sampler, request);
+        request.threads = 3;
+        require(same(expected, sample_rows(*sampler, request)), "callers that share helpers get another batch");
+      }
+    });
+  }
+}
+
+void check_error_of_a_part() {
+  bool thrown = false;
+  try {
+    in_parallel(20, 3, [](int64_t part) {
+      if (part % 7 == 3) throw std::runtime_error("this part fails");
+    });
+  } catch (const std::runtime_error&) {
+    thrown = true;
+  }
+  require(thrown, "the error of a part got lost");
+}
+
+void check_described_tokens() {
+  const std::vector<int32_t> bounds = {0, 0, 5, 5, 13};
+  const std::vector<int64_t> offsets = {9, 2, 7, 30};
+  std::vector<int64_t> memory(26 + short_spill);
+  describe_tokens(bounds.data(), offsets.data(), 4, memory.data(), memory.data() + 13);
+  for (int64_t i = 0; i < 13; ++i) {
+    require(memory[i] == (i < 5 ? 2 + i : 25 + i) && memory[13 + i] == (i < 5 ? 1 : 3), "tokens are described wrongly");
+  }
+}
+
 }  // namespace
 
 int main() {
+  check_shared_helpers();
+  check_error_of_a_part();
+  check_described_tokens();
   for (const char* task : task_names) {
     for (const char* distribution : {"paper", "hard"}) check_task(task, distribution);
   }

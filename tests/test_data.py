@@ -1,13 +1,16 @@
 """Batches, evaluation streams and the background stream."""
 
+import copy
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from itertools import islice, product
 
 import pytest
@@ -81,6 +84,14 @@ def test_a_batch_shares_memory_with_the_engine():
 
 
 # ---- evaluation streams ----
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch)), replace])
+def test_copies_of_a_batch_are_equal(copied):
+    batch = Batch.from_engine(task("sort").sampler((1, 50)).sample(7))
+    assert_same(copied(batch), batch)
+    with pytest.raises(AttributeError, match="no attribute 'token'"):
+        batch.token  # noqa: B018
 
 
 def test_evaluation_streams_are_disjoint_from_training_and_from_each_other():

@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -316,7 +318,68 @@ def test_dtypes_and_shapes():
     assert arrays["scored"].shape == arrays["targets"].shape
 
 
+# ---- positions and rows of tokens ----
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=20), st.integers(0, 2**32))
+def test_tokens_are_described_as_by_their_twin(lengths, seed):
+    offsets = np.random.default_rng(seed).integers(0, 1000, len(lengths))
+    cu_seqlens = np.cumsum([0, *lengths], dtype=np.int32)
+    positions, rows = _engine.describe_rows(cu_seqlens, offsets)
+    assert positions.dtype == rows.dtype == np.int64
+    expected = [(offset + i, row) for row, offset in enumerate(offsets) for i in range(lengths[row])]
+    assert list(zip(positions.tolist(), rows.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("cu_seqlens", [[], [0], [0, 3], [1, 2, 3], [0, 3, 2]])
+def test_bounds_that_fit_no_rows_are_refused(cu_seqlens):
+    with pytest.raises(ValueError, match="cu_seqlens must hold one number more than offsets"):
+        _engine.describe_rows(np.array(cu_seqlens, dtype=np.int32), np.zeros(2, dtype=np.int64))
+
+
+# ---- the helping threads ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_threads_at_once_may_share_the_helpers(name):
+    sampler = task(name).sampler((task(name).min_length, 60), seed=2)
+    expected = [sampler.sample(200, stream=step) for step in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        drawn = pool.map(lambda step: sampler.sample(200, stream=step, threads=3), range(12))
+        for one, other in zip(expected, drawn, strict=True):
+            assert_same(one, other)
+
+
+def test_a_forked_child_starts_its_own_helpers():
+    sampler = task("addition").sampler((4, 60), seed=2)
+    expected = sampler.sample(500, threads=3)
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(sampler.sample(500, threads=3).tokens, expected.tokens)
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 # ---- what the engine itself refuses ----
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "message"),
+    [
+        ((), {}, "misses the argument 'rows'"),
+        ((1, 2, 3, 1, 5), {}, "at most 4 arguments"),
+        ((1,), {"rows": 2}, "an argument twice"),
+        ((1,), {"steam": 2}, "unexpected argument 'steam'"),
+        ((1,), {"stream": -1}, "out of range"),
+        ((1,), {"stream": 2**64}, "out of range"),
+        ((2**63,), {}, "out of range"),
+        ((1.0,), {}, "cannot be interpreted as an integer"),
+    ],
+)
+def test_sample_refuses_wrong_arguments(positional, named, message):
+    with pytest.raises(TypeError, match=message):
+        engine_sampler().sample(*positional, **named)
 
 
 def engine_sampler(**changes):

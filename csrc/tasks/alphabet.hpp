@@ -21,13 +21,11 @@ inline RowShape question_shape(int64_t n, int64_t answer) { return {n + answer +
 
 inline int64_t* question_of(const RowView& row) { return row.tokens + 1; }
 
-// Writes `y EOS` behind `first` tokens of the row, and scores it; put(out) writes the `answer` tokens of y.
+// Writes `y EOS` behind `first` tokens of the row, and scores it; put(tokens, targets) writes the `answer` tokens of y to both.
 template <class Put>
 void put_answer(int64_t first, int64_t answer, int64_t eos, const RowView& row, Put&& put) {
-  for (int64_t* out : {row.tokens + first, row.targets}) {
-    put(out);
-    out[answer] = eos;
-  }
+  put(row.tokens + first, row.targets);
+  row.tokens[first + answer] = row.targets[answer] = eos;
   row.score(first - 1, answer + 1);
 }
 

@@ -15,7 +15,7 @@ namespace lengen {
 // paper: random digits, the first of a longer number 1.
 // hard: one column in the lower half of the shorter number starts a carry, or with equal chance absorbs any; each column above
 // holds exactly one 1 and hands the carry on, to the top (two leading 1s of equally long numbers excepted).
-class Addition final : public RowSampler {
+class Addition final : public RowsOf<Addition> {
  public:
   explicit Addition(bool hard) : hard_(hard) {}
 
@@ -24,20 +24,16 @@ class Addition final : public RowSampler {
   RowShape largest_shape(int64_t n) const override { return shape_of(n, n - 2); }
   bool shape_varies() const override { return true; }
 
-  RowShape shape(int64_t n, Words& words, Scratch& scratch) const override {
-    return shape_of(n, draw(n, words, scratch).answer_digits);
+  RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
+    return shape_of(n, is_short(n) ? draw_short(n, words).answer_digits : draw(n, words, scratch).answer_digits);
   }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    const Sum sum = draw(n, words, scratch);
-    row.tokens[0] = alphabet_.bos();
-    expand_number(sum.a, sum.a_digits, row.tokens + 1);
-    row.tokens[sum.a_digits + 1] = plus;
-    expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
-    row.tokens[n] = equals;
-    put_answer(n + 1, sum.answer_digits, alphabet_.eos(), row,
-               [&](int64_t* y) { expand_number(sum.answer, sum.answer_digits, y); });
-    return shape_of(n, sum.answer_digits);
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
+    if (is_short(n)) {
+      const ShortSum sum = draw_short(n, words);
+      return write_sum(n, {&sum.a, &sum.b, &sum.answer, sum.a_digits, sum.b_digits, sum.answer_digits}, row);
+    }
+    return write_sum(n, draw(n, words, scratch), row);
   }
 
  private:
@@ -49,7 +45,40 @@ class Addition final : public RowSampler {
     int64_t a_digits, b_digits, answer_digits;
   };
 
+  struct ShortSum {
+    uint64_t a, b, answer;
+    int64_t a_digits, b_digits, answer_digits;
+  };
+
   static RowShape shape_of(int64_t n, int64_t answer) { return {n + answer + 2, answer + 1}; }
+
+  static RowShape write_sum(int64_t n, const Sum& sum, const RowView& row) {
+    row.tokens[0] = alphabet_.bos();
+    expand_number(sum.a, sum.a_digits, row.tokens + 1);
+    row.tokens[sum.a_digits + 1] = plus;
+    expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
+    row.tokens[n] = equals;
+    put_answer(n + 1, sum.answer_digits, alphabet_.eos(), row,
+               [&](auto*... y) { expand_number(sum.answer, sum.answer_digits, y...); });
+    return shape_of(n, sum.answer_digits);
+  }
+
+  // Whether numbers and sum fit in a word each.
+  bool is_short(int64_t n) const { return !hard_ && n <= 64; }
+
+  // The same as draw.
+  static ShortSum draw_short(int64_t n, Words& words) {
+    ShortSum sum;
+    sum.a_digits = 1 + words.below(static_cast<uint32_t>(n - 3));
+    sum.b_digits = n - 2 - sum.a_digits;
+    draw_fair_bits(sum.a_digits, words, &sum.a);
+    draw_fair_bits(sum.b_digits, words, &sum.b);
+    set_leading(&sum.a, sum.a_digits);
+    set_leading(&sum.b, sum.b_digits);
+    sum.answer = sum.a + sum.b;
+    sum.answer_digits = std::max<int64_t>(1, std::bit_width(sum.answer));
+    return sum;
+  }
 
   Sum draw(int64_t n, Words& words, Scratch& scratch) const {
     const int64_t a_digits = 1 + words.below(static_cast<uint32_t>(n - 3)), b_digits = n - 2 - a_digits;

@@ -23,6 +23,8 @@ inline void clear_past_end(uint64_t* bits, int64_t n) {
   if (n % 64 != 0) bits[n / 64] &= low_bits(n % 64);
 }
 
+inline int64_t ones_in_word(uint64_t word) { return __builtin_popcountll(word); }
+
 inline int64_t count_ones(const uint64_t* bits, int64_t n) {
   int64_t ones = 0;
   count_ones_in(bits, words_of_bits(n), ones);
@@ -31,6 +33,10 @@ inline int64_t count_ones(const uint64_t* bits, int64_t n) {
 
 // n independent fair bits.
 inline void draw_fair_bits(int64_t n, Words& words, uint64_t* bits) {
+  if (n <= 64) {
+    if (n > 0) bits[0] = words.next_pair() & low_bits(n);
+    return;
+  }
   words.fill(bits, words_of_bits(n));
   clear_past_end(bits, n);
 }
@@ -43,7 +49,9 @@ struct Density {
 
 inline constexpr int64_t digits_in_one_word = 4;
 
-inline int64_t density_digits(int64_t n) { return n <= 64 ? digits_in_one_word : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1; }
+inline int64_t density_digits(int64_t n) {
+  return n <= 64 ? digits_in_one_word : std::bit_width(static_cast<uint64_t>(n)) / 2 + 1;
+}
 
 // A density that starts a string of `ones` ones, slightly low: a missing one is cheaper to add than an extra one to remove.
 inline Density starting_density(int64_t n, int64_t ones) {
@@ -98,11 +106,14 @@ inline uint64_t flip_some_in_word(bool from, int64_t excess, int64_t n, Words& w
   const uint64_t inversion = from ? 0 : ~uint64_t{0};
   word ^= inversion;
   while (excess > 0) {
+    uint64_t places = 0, cleared = 0;  // of growing sets of places, the last that clears at most `excess` ones
     draw_index_group(0, 8, n, 0, words, [&](int64_t, int64_t place) {
-      const uint64_t flips = word >> place & static_cast<uint64_t>(excess > 0);
-      word ^= (flips & 1) << place;
-      excess -= static_cast<int64_t>(flips & 1);
+      places |= uint64_t{1} << place;
+      const uint64_t ones = word & places;
+      cleared |= ones & static_cast<uint64_t>((ones_in_word(ones) - excess - 1) >> 63);
     });
+    word ^= cleared;
+    excess -= ones_in_word(cleared);
   }
   return (word ^ inversion) & low_bits(n);
 }
@@ -112,20 +123,22 @@ inline uint64_t flip_some_in_word(bool from, int64_t excess, int64_t n, Words& w
 inline void draw_exact_ones(int64_t n, int64_t ones, Words& words, uint64_t* bits, Scratch& scratch) {
   const bool inverted = 2 * ones > n;
   const int64_t rarer = inverted ? n - ones : ones;
-  const Density density = starting_density(n, rarer);
-  if (n <= 64) {
-    const uint64_t word = draw_biased_word(density, n, words);
-    int64_t found = 0;
-    count_ones_in(&word, 1, found);
-    bits[0] = flip_some_in_word(found > rarer, std::abs(found - rarer), n, words, word);
-  } else {
-    draw_biased_bits(density, n, words, bits, scratch);
-    const int64_t found = count_ones(bits, n);
-    flip_some(found > rarer, std::abs(found - rarer), n, words, bits);
-  }
+  draw_biased_bits(starting_density(n, rarer), n, words, bits, scratch);
+  const int64_t found = count_ones(bits, n);
+  flip_some(found > rarer, std::abs(found - rarer), n, words, bits);
   const uint64_t inversion = 0 - static_cast<uint64_t>(inverted);
   for (int64_t i = 0; i < words_of_bits(n); ++i) bits[i] ^= inversion;
   clear_past_end(bits, n);
+}
+
+// The same for at most 64 bits.
+inline uint64_t draw_exact_ones(int64_t n, int64_t ones, Words& words) {
+  const bool inverted = 2 * ones > n;
+  const int64_t rarer = inverted ? n - ones : ones;
+  const uint64_t word = draw_biased_word(starting_density(n, rarer), n, words);
+  const int64_t found = ones_in_word(word);
+  const uint64_t exact = flip_some_in_word(found > rarer, std::abs(found - rarer), n, words, word);
+  return (exact ^ (0 - static_cast<uint64_t>(inverted))) & low_bits(n);
 }
 
 // bit i of the result is bit i % period of `block`.

@@ -27,7 +27,7 @@ inline void draw_unique(int64_t n, int64_t symbols, bool hard, Words& words, Scr
 }
 
 // x is n distinct symbols; y is x.
-class UniqueCopy final : public RowSampler {
+class UniqueCopy final : public RowsOf<UniqueCopy> {
  public:
   UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
@@ -35,28 +35,38 @@ class UniqueCopy final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
     draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
-    widen_words(x, n, question_of(row));
-    return frame_question(alphabet_, n, n, row, [&](int64_t* y) { widen_words(x, n, y); });
+    return write_symbols(n, x, row);
   }
 
+  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
+  void draft(int64_t n, Words& words, Draft& draft) const { draw_distinct(n, alphabet_.symbols, words, draft.x); }
+  void finish_draft(int64_t, Draft&) const {}
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
+
  private:
+  template <class Symbol>
+  RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
+    widen(x, n, question_of(row));
+    return frame_question(alphabet_, n, n, row, [&](auto*... y) { widen(x, n, y...); });
+  }
+
   Alphabet alphabet_;
   bool hard_;
 };
 
 // x over {a, b}; y is x.
 // paper: independent letters. hard: a random block of 1 to 8 letters repeated to length n, with one letter changed.
-class RepeatCopy final : public RowSampler {
+class RepeatCopy final : public RowsOf<RepeatCopy> {
  public:
   explicit RepeatCopy(bool hard) : hard_(hard) {}
 
   int64_t usual_words(int64_t n) const override { return hard_ ? 4 : 2 * words_of_bits(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* x = at_least(scratch.bits[0], words_of_bits(n));
     if (hard_) {
       draw_almost_periodic(n, words, x);
@@ -64,7 +74,7 @@ class RepeatCopy final : public RowSampler {
       draw_fair_bits(n, words, x);
     }
     expand_bits(x, n, question_of(row));
-    return frame_question({2}, n, n, row, [&](int64_t* y) { expand_bits(x, n, y); });
+    return frame_question({2}, n, n, row, [&](auto*... y) { expand_bits(x, n, y...); });
   }
 
  private:
@@ -80,34 +90,53 @@ class RepeatCopy final : public RowSampler {
 };
 
 // x is k-1 fillers and then distinct symbols, n = -1 modulo k; y is every k-th symbol of x, from the k-th on.
-class OffsetCopy final : public RowSampler {
+template <int64_t k>
+class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
  public:
-  OffsetCopy(int64_t k, int64_t symbols, bool hard) : k_(k), symbols_(symbols), hard_(hard) {}
+  OffsetCopy(int64_t symbols, bool hard) : symbols_(symbols), hard_(hard) {}
 
-  int64_t shortest() const override { return 2 * k_ - 1; }
-  int64_t longest() const override { return std::min(symbols_ + k_ - 1, longest_length); }
-  int64_t stride() const override { return k_; }
-  int64_t residue() const override { return k_ - 1; }
+  int64_t shortest() const override { return 2 * k - 1; }
+  int64_t longest() const override { return std::min(symbols_ + k - 1, longest_length); }
+  int64_t stride() const override { return k; }
+  int64_t residue() const override { return k - 1; }
   int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, symbols_); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, answer_length(n)); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
-    std::fill_n(x, k_ - 1, static_cast<uint32_t>(symbols_));
-    draw_unique(n - (k_ - 1), symbols_, hard_, words, scratch, x + k_ - 1);
-    widen_words(x, n, question_of(row));
-    const int64_t answer = answer_length(n);
-    return frame_question({symbols_ + 1}, n, answer, row, [&](int64_t* y) { put_every_kth(x + k_ - 1, answer, y); });
+    std::fill_n(x, k - 1, static_cast<uint32_t>(symbols_));
+    draw_unique(n - (k - 1), symbols_, hard_, words, scratch, x + k - 1);
+    return write_symbols(n, x, row);
   }
+
+  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && symbols_ < byte_symbols; }
+  void draft(int64_t n, Words& words, Draft& draft) const {
+    std::fill_n(draft.x, k - 1, static_cast<uint8_t>(symbols_));
+    draw_distinct(n - (k - 1), symbols_, words, draft.x + k - 1);
+  }
+  void finish_draft(int64_t, Draft&) const {}
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
 
  private:
-  int64_t answer_length(int64_t n) const { return (n + 1) / k_ - 1; }
+  static int64_t answer_length(int64_t n) { return (n + 1) / k - 1; }
 
-  void put_every_kth(const uint32_t* x, int64_t count, int64_t* out) const {
-    for (int64_t i = 0; i < count; ++i) out[i] = x[i * k_];
+  template <class Symbol>
+  RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
+    widen(x, n, question_of(row));
+    const int64_t answer = answer_length(n);
+    return frame_question({symbols_ + 1}, n, answer, row, [&](auto*... y) { put_every_kth(x + k - 1, answer, y...); });
   }
 
-  int64_t k_, symbols_;
+  template <class Symbol, class... Out>
+  static void put_every_kth(const Symbol* x, int64_t count, Out*... out) {
+    if constexpr (k == 1) {
+      widen(x, count, out...);
+    } else {
+      for (int64_t i = 0; i < count; ++i) ((out[i] = x[i * k]), ...);
+    }
+  }
+
+  int64_t symbols_;
   bool hard_;
 };
 

@@ -21,7 +21,7 @@ inline int64_t draw_zeros(int64_t n, bool hard, Words& words) {
 }
 
 // x over {0, 1}; y is the more frequent bit.
-class BinaryMajority final : public RowSampler {
+class BinaryMajority final : public RowsOf<BinaryMajority> {
  public:
   explicit BinaryMajority(bool hard) : hard_(hard) {}
 
@@ -29,12 +29,17 @@ class BinaryMajority final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
-    uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const int64_t ones = n - draw_zeros(n, hard_, words);
-    draw_exact_ones(n, ones, words, bits, scratch);
-    expand_bits(bits, n, question_of(row));
-    return frame_question({2}, n, 1, row, [&](int64_t* y) { *y = 2 * ones > n; });
+    if (n <= 64) {
+      const uint64_t bits = draw_exact_ones(n, ones, words);
+      expand_bits(&bits, n, question_of(row));
+    } else {
+      uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
+      draw_exact_ones(n, ones, words, bits, scratch);
+      expand_bits(bits, n, question_of(row));
+    }
+    return frame_question({2}, n, 1, row, [&](auto*... y) { ((*y = 2 * ones > n), ...); });
   }
 
  private:
@@ -42,7 +47,7 @@ class BinaryMajority final : public RowSampler {
 };
 
 // Three binary strings of length n/3, interleaved; y is their three majorities.
-class BinaryMajorityInterleave final : public RowSampler {
+class BinaryMajorityInterleave final : public RowsOf<BinaryMajorityInterleave> {
  public:
   explicit BinaryMajorityInterleave(bool hard) : hard_(hard) {}
 
@@ -52,30 +57,49 @@ class BinaryMajorityInterleave final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, strings); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const int64_t each = n / strings;
-    const uint64_t* parts[strings];
     int64_t answer[strings];
-    for (int i = 0; i < strings; ++i) {
-      uint64_t* bits = at_least(scratch.bits[i], words_of_bits(each));
-      const int64_t ones = each - draw_zeros(each, hard_, words);
-      draw_exact_ones(each, ones, words, bits, scratch);
-      answer[i] = 2 * ones > each;
-      parts[i] = bits;
+    if (each <= 21) {
+      uint64_t woven = 0;
+      for (int i = 0; i < strings; ++i) {
+        const int64_t ones = each - draw_zeros(each, hard_, words);
+        woven |= spread_by_three(draw_exact_ones(each, ones, words)) << i;
+        answer[i] = 2 * ones > each;
+      }
+      expand_bits(&woven, n, question_of(row));
+    } else {
+      expand_bits(draw_long(each, words, scratch, answer), n, question_of(row));
     }
-    uint64_t* woven = at_least(scratch.woven, words_of_bits(n) + 1);
-    interleave_three(parts, each, woven);
-    expand_bits(woven, n, question_of(row));
-    return frame_question({2}, n, strings, row, [&](int64_t* y) { std::copy_n(answer, strings, y); });
+    return frame_question({2}, n, strings, row, [&](auto*... y) { (std::copy_n(answer, strings, y), ...); });
   }
 
  private:
   static constexpr int strings = 3;
+
+  LENGEN_SEPARATE const uint64_t* draw_long(int64_t each, Words& words, Scratch& scratch, int64_t* answer) const {
+    const uint64_t* parts[strings];
+    for (int i = 0; i < strings; ++i) {
+      const int64_t ones = each - draw_zeros(each, hard_, words);
+      uint64_t* bits = at_least(scratch.bits[i], words_of_bits(each));
+      if (each <= 64) {
+        bits[0] = draw_exact_ones(each, ones, words);
+      } else {
+        draw_exact_ones(each, ones, words, bits, scratch);
+      }
+      answer[i] = 2 * ones > each;
+      parts[i] = bits;
+    }
+    uint64_t* woven = at_least(scratch.woven, words_of_bits(3 * each) + 1);
+    interleave_three(parts, each, woven);
+    return woven;
+  }
+
   bool hard_;
 };
 
 // x over {0, 1}; y is `e` if the number of ones is even, else `o`.
-class Parity final : public RowSampler {
+class Parity final : public RowsOf<Parity> {
  public:
   explicit Parity(bool hard) : hard_(hard) {}
 
@@ -84,11 +108,11 @@ class Parity final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n) + 1);
     const int64_t ones = hard_ ? draw_few(n, words, bits) : draw_any(n, words, bits, scratch);
     expand_bits(bits, n, question_of(row));
-    return frame_question({4}, n, 1, row, [&](int64_t* y) { *y = ones % 2 == 0 ? even : odd; });
+    return frame_question({4}, n, 1, row, [&](auto*... y) { ((*y = ones % 2 == 0 ? even : odd), ...); });
   }
 
  private:
@@ -97,7 +121,11 @@ class Parity final : public RowSampler {
 
   static int64_t draw_any(int64_t n, Words& words, uint64_t* bits, Scratch& scratch) {
     const int64_t ones = words.below(static_cast<uint32_t>(n + 1));
-    draw_exact_ones(n, ones, words, bits, scratch);
+    if (n <= 64) {
+      bits[0] = draw_exact_ones(n, ones, words);
+    } else {
+      draw_exact_ones(n, ones, words, bits, scratch);
+    }
     return ones;
   }
 
@@ -118,7 +146,7 @@ class Parity final : public RowSampler {
 };
 
 // x over 26 letters; y is the most frequent one.
-class Majority final : public RowSampler {
+class Majority final : public RowsOf<Majority> {
  public:
   explicit Majority(bool hard) : hard_(hard) {}
 
@@ -126,11 +154,11 @@ class Majority final : public RowSampler {
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint8_t* x = at_least(scratch.letters, n + 31);
     const int64_t winner = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
-    widen_bytes(x, n, question_of(row));
-    return frame_question({letters}, n, 1, row, [&](int64_t* y) { *y = winner; });
+    widen(x, n, question_of(row));
+    return frame_question({letters}, n, 1, row, [&](auto*... y) { ((*y = winner), ...); });
   }
 
  private:
@@ -172,6 +200,11 @@ class Majority final : public RowSampler {
 
   // The most frequent letter, or -1 if there is a tie.
   static int64_t clear_winner(const uint8_t* x, int64_t n) {
+    if (n <= 255) {
+      uint8_t counts[32]{};
+      for (int64_t i = 0; i < n; ++i) ++counts[x[i]];
+      return place_of_greatest(counts);
+    }
     std::array<int32_t, 32> counts{};
     count_letters(x, n, letters, counts.data());
     int64_t winner;

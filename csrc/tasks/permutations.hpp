@@ -25,9 +25,10 @@ inline uint32_t* identity_of(int64_t symbols, Scratch& scratch) {
 }
 
 // order[i] and order[i + index] change places; the value that comes to i goes to drawn.
+template <class T>
 struct DrawInto {
-  uint32_t* order;
-  uint32_t* drawn;
+  T* order;
+  T* drawn;
 
   void operator()(int64_t i, int64_t index) const {
     drawn[i] = order[i + index];
@@ -35,10 +36,41 @@ struct DrawInto {
   }
 };
 
-// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely. A few more may be written.
+// Symbols below this number fit in a byte, and their order is laid anew for every row.
+inline constexpr int64_t byte_symbols = 256;
+
+// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely; symbols <= byte_symbols and
+// n <= Draft::longest. A few more may be written.
+inline void draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t* drawn) {
+  uint8_t order[byte_symbols];
+  identity_order(symbols, order);
+#if LENGEN_HAS_AVX2_PATH
+  constexpr int64_t size = 6;
+  const int64_t groups = (n + size - 1) / size;
+  const uint32_t* at_hand = words.peek(2 * groups);
+  uint64_t places[(Draft::longest / size / 4 + 1) * 4 * size];
+  if (use_avx2() && at_hand != nullptr && symbols >= size * groups &&
+      shuffle_places_avx2<size>(at_hand, groups, symbols, places)) [[likely]] {
+    words.skip(2 * groups);
+    for (int64_t g = 0; g < groups; ++g, drawn += size) {
+      const uint64_t* of_group = places + g / 4 * 4 * size + g % 4;
+#pragma GCC unroll 8
+      for (int64_t j = 0; j < size; ++j) {
+        const uint64_t place = of_group[4 * j];
+        drawn[j] = order[place];
+        order[place] = order[g * size + j];
+      }
+    }
+    return;
+  }
+#endif
+  draw_shuffle_indices(n, symbols, words, DrawInto<uint8_t>{order, drawn});
+}
+
+// The same for any number of symbols.
 inline void draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
   uint32_t* order = identity_of(symbols, scratch);
-  const DrawInto draw{order, drawn};
+  const DrawInto<uint32_t> draw{order, drawn};
   if (symbols <= 8 * n) {
     draw_shuffle_indices(n, symbols, words, draw);
     identity_order(symbols, order);

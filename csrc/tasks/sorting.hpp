@@ -11,7 +11,7 @@ namespace lengen {
 
 // x is n distinct symbols; y is x sorted.
 // paper: any symbols. hard: n consecutive symbols, so that neighbours in y differ by one, in random order.
-class Sort final : public RowSampler {
+class Sort final : public RowsOf<Sort> {
  public:
   Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
@@ -19,16 +19,24 @@ class Sort final : public RowSampler {
   int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const override {
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
     if (hard_) {
       draw_consecutive(n, words, x);
     } else {
       draw_distinct(n, alphabet_.symbols, words, scratch, x);
     }
-    widen_words(x, n, question_of(row));
-    const uint32_t* sorted = sort_symbols(x, n, scratch);
-    return frame_question(alphabet_, n, n, row, [&](int64_t* y) { widen_words(sorted, n, y); });
+    return write_symbols(n, x, sort_symbols(x, n, scratch), row);
+  }
+
+  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
+  void draft(int64_t n, Words& words, Draft& draft) const {
+    draw_distinct(n, alphabet_.symbols, words, draft.x);
+    mark(draft.x, n, draft.seen);
+  }
+  void finish_draft(int64_t, Draft& draft) const { list_marked(draft.seen, marks(), draft.y); }
+  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const {
+    return write_symbols(n, draft.x, draft.y, row);
   }
 
  private:
@@ -43,7 +51,9 @@ class Sort final : public RowSampler {
     if (n == alphabet_.symbols) {
       identity_order(n, sorted);
     } else if (alphabet_.symbols <= 64 * n) {
-      sort_by_marking(x, n, scratch, sorted);
+      uint8_t* seen = at_least(scratch.seen, marks());
+      mark(x, n, seen);
+      list_marked(seen, marks(), sorted);
     } else {
       std::copy_n(x, n, sorted);
       std::sort(sorted, sorted + n);
@@ -51,13 +61,20 @@ class Sort final : public RowSampler {
     return sorted;
   }
 
-  // Marks each symbol with a byte, then lists the marks in order.
-  void sort_by_marking(const uint32_t* x, int64_t n, Scratch& scratch, uint32_t* sorted) const {
-    const int64_t size = (alphabet_.symbols + 7) / 8 * 8;
-    uint8_t* seen = at_least(scratch.seen, size);
-    std::fill_n(seen, size, 0);
+  int64_t marks() const { return (alphabet_.symbols + 31) / 32 * 32; }
+
+  // seen[symbol] becomes 1 for each symbol of x, and 0 for all others.
+  template <class Symbol>
+  void mark(const Symbol* x, int64_t n, uint8_t* seen) const {
+    for (int64_t i = 0; i < marks(); i += 32) std::fill_n(seen + i, 32, 0);
+#pragma GCC unroll 4
     for (int64_t i = 0; i < n; ++i) seen[x[i]] = 1;
-    list_marked(seen, size, sorted);
+  }
+
+  template <class Symbol>
+  RowShape write_symbols(int64_t n, const Symbol* x, const Symbol* sorted, const RowView& row) const {
+    widen(x, n, question_of(row));
+    return frame_question(alphabet_, n, n, row, [&](auto*... y) { widen(sorted, n, y...); });
   }
 
   Alphabet alphabet_;
