@@ -25,6 +25,7 @@ class Benchmark:
 
 
 BENCHMARKS = (
+    Benchmark("attention", seconds=200, requires=("torch",)),
     Benchmark("generator", seconds=90, requires=("torch", "lengen_fast._engine")),
     Benchmark("training", seconds=210, requires=("torch", "lengen_fast._engine", "transformers", "accelerate")),
     Benchmark("extrapolation", seconds=150, requires=("torch", "rich", "matplotlib", "lengen_fast._engine")),
