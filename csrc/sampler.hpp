@@ -415,9 +415,18 @@ class SharedWork {
   std::vector<RowShape> begins_;
 };
 
+// Whether a batch takes long enough, by a rough estimate, to be worth waking other threads for.
+inline bool is_worth_sharing(const RowSampler& sampler, const Request& request) {
+  constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 200;
+  const int64_t typical = request.lengths.first + request.lengths.stride * (request.lengths.count / 2);
+  const auto tokens = static_cast<double>(sampler.largest_shape(typical).tokens);
+  return static_cast<double>(request.rows) * (row_microseconds + token_microseconds * tokens) >= least_microseconds;
+}
+
 inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
   Placement* placements = at_least(Scratch::of_this_thread().placements, request.rows);
-  if (request.threads <= 1 || request.rows == 1) return sample_here(sampler, request, placements);
+  const bool alone = request.threads <= 1 || request.rows == 1 || !is_worth_sharing(sampler, request);
+  if (alone) return sample_here(sampler, request, placements);
   return SharedWork(sampler, request, placements).draw();
 }
 
