@@ -26,7 +26,7 @@ from lengen_fast.tasks import Task, task, tasks
 PAPER_ROWS, PAPER_LONGEST = 64, 50
 LONG_ROWS, LONG_LENGTH = 16, 4096
 LEAST_RATIO, LEAST_SCALING = 100, 1.7
-SCALING_ROWS = 16384  # of one sample over two threads
+SCALING_ROWS = 4096  # of one sample over two threads
 STREAM_ROWS, STREAM_BATCHES = 1024, 32  # of one measurement of a stream
 
 
