@@ -162,6 +162,26 @@ class Batch {
     largest_row_ = largest_row;
   }
 
+  // Leaves out the tokens behind the last scored one of each row: nothing that is scored sees them.
+  void trim() {
+    int64_t to = 0, next_scored = 0, begin = 0;
+    largest_row_.tokens = 0;
+    for (int64_t row = 0; row < rows_; ++row) {
+      const int64_t end = arrays_.cu_seqlens[row + 1];
+      int64_t kept = 0;
+      for (; next_scored < size_.scored && arrays_.scored[next_scored] < end; ++next_scored) {
+        kept = arrays_.scored[next_scored] - begin + 1;
+        arrays_.scored[next_scored] -= begin - to;
+      }
+      std::copy_n(arrays_.tokens + begin, kept, arrays_.tokens + to);
+      begin = end;
+      to += kept;
+      arrays_.cu_seqlens[row + 1] = static_cast<int32_t>(to);
+      largest_row_.tokens = std::max(largest_row_.tokens, kept);
+    }
+    size_.tokens = to;
+  }
+
   struct Arrays {
     int64_t *tokens, *scored, *targets, *offsets;
     int32_t* cu_seqlens;
@@ -194,23 +214,5 @@ class Batch {
   Slab slab_;
   Arrays arrays_;
 };
-
-// Of each token of packed rows, its position, which is its row's offset plus its index in the row, and the number of its row.
-// Up to `short_spill` values are written past the end of either; positions first, so that `numbers` may follow them in memory.
-inline void describe_tokens(const int32_t* cu_seqlens, const int64_t* offsets, int64_t rows, int64_t* positions,
-                            int64_t* numbers) {
-  for (int64_t row = 0; row < rows; ++row) {
-    int64_t* const out = positions + cu_seqlens[row];
-    const int64_t count = cu_seqlens[row + 1] - cu_seqlens[row], offset = offsets[row];
-    for (int64_t i = 0; i < count; i += short_spill) {
-      for (int64_t j = 0; j < short_spill; ++j) out[i + j] = offset + i + j;
-    }
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    int64_t* const out = numbers + cu_seqlens[row];
-    const int64_t count = cu_seqlens[row + 1] - cu_seqlens[row];
-    for (int64_t i = 0; i < count; i += short_spill) std::fill_n(out + i, short_spill, row);
-  }
-}
 
 }  // namespace lengen

@@ -57,12 +57,19 @@ class Sampler {
 
 class SamplerSteps final : public StepSource {
  public:
-  SamplerSteps(std::shared_ptr<const Sampler> sampler, int64_t rows) : sampler_(std::move(sampler)), rows_(rows) {}
-  Batch draw(uint64_t step) const override { return sampler_->sample(rows_, step, 0, 1); }
+  SamplerSteps(std::shared_ptr<const Sampler> sampler, int64_t rows, bool trim)
+      : sampler_(std::move(sampler)), rows_(rows), trim_(trim) {}
+
+  Batch draw(uint64_t step) const override {
+    Batch batch = sampler_->sample(rows_, step, 0, 1);
+    if (trim_) batch.trim();
+    return batch;
+  }
 
  private:
   std::shared_ptr<const Sampler> sampler_;
   int64_t rows_;
+  bool trim_;
 };
 
 // A stream of this process. Threads do not survive a fork: in a child the copy is left alone, for its locks may be held for ever.
@@ -199,24 +206,6 @@ int64_t scored_in(const Batch& batch) { return batch.scored_count(); }
 int64_t rows_in(const Batch& batch) { return batch.rows(); }
 int64_t bounds_in(const Batch& batch) { return batch.rows() + 1; }
 
-// Two arrays over one block of memory, which they share and keep alive: what a model asks of every token.
-std::pair<py::array_t<int64_t>, py::array_t<int64_t>> describe_rows(
-    const py::array_t<int32_t, py::array::c_style | py::array::forcecast>& cu_seqlens,
-    const py::array_t<int64_t, py::array::c_style | py::array::forcecast>& offsets) {
-  const int64_t rows = offsets.size();
-  const int32_t* bounds = cu_seqlens.data();
-  if (cu_seqlens.size() != rows + 1 || bounds[0] != 0 || !std::is_sorted(bounds, bounds + rows + 1)) {
-    throw std::invalid_argument("cu_seqlens must hold one number more than offsets, start at 0 and never decrease");
-  }
-  const int64_t tokens = bounds[rows];
-  auto memory = std::make_unique<Slab>((2 * static_cast<size_t>(tokens) + spill) * sizeof(int64_t));
-  auto* positions = reinterpret_cast<int64_t*>(memory->data());
-  int64_t* numbers = positions + tokens;
-  describe_tokens(bounds, offsets.data(), rows, positions, numbers);
-  const py::capsule owner(memory.release(), [](void* slab) { delete static_cast<Slab*>(slab); });
-  return {py::array_t<int64_t>(tokens, positions, owner), py::array_t<int64_t>(tokens, numbers, owner)};
-}
-
 std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   philox::block(counter.data(), key[0], key[1]);
   return counter;
@@ -280,21 +269,18 @@ PYBIND11_MODULE(_engine, module) {
 
   py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
       .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop,
-                       size_t capacity, int threads) {
-             auto source = std::make_shared<SamplerSteps>(std::move(sampler), rows);
+                       size_t capacity, int threads, bool trim) {
+             auto source = std::make_shared<SamplerSteps>(std::move(sampler), rows, trim);
              check_rows(rows, 0);
              const uint64_t end = std::max(start, stop.value_or(no_end));
              auto stream = std::make_unique<Stream>(std::move(source), start, end, std::max<size_t>(capacity, 1), threads);
              return std::make_unique<ProcessStream>(std::move(stream));
            }),
            py::arg("sampler"), py::arg("rows"), py::arg("start") = 0, py::arg("stop") = py::none(), py::arg("capacity") = 8,
-           py::arg("threads") = 1)
+           py::arg("threads") = 1, py::arg("trim") = false)
       .def("next", &next_batch, "the batch of the next step; StopIteration at the end")
       .def("close", &ProcessStream::close, py::call_guard<py::gil_scoped_release>());
 
-  module.def("describe_rows", &describe_rows, py::arg("cu_seqlens"), py::arg("offsets"),
-             "(positions [N] int64, rows [N] int64) of B packed rows: of each token its offset plus its index in the row, and "
-             "the number of its row. cu_seqlens [B+1] int32, offsets [B] int64. ValueError if they do not belong together.");
   module.def("philox", &philox_words, py::arg("counter"), py::arg("key"), "One Philox 4x32-10 block.");
   module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
              "Words first .. first + count - 1 of a row.");

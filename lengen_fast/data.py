@@ -141,6 +141,8 @@ class Stream:
         stop: the step to end before; None: no end.
         capacity: batches that may wait ready.
         threads: background threads; each prepares whole batches.
+        trim: leave out the tokens behind the last scored one of each string, as training does: nothing that is scored
+            sees them.
 
     Raises:
         ValueError, TypeError: as :meth:`Task.sample`, at once; a batch too large to be packed, when it is asked for.
@@ -159,6 +161,7 @@ class Stream:
         stop: int | None = None,
         capacity: int = 8,
         threads: int = 1,
+        trim: bool = False,
     ) -> None:
         stop = MOST_STEPS if stop is None else stop
         for name, value, low, high in (
@@ -170,7 +173,9 @@ class Stream:
         ):
             check_integer(name, value, low, high)
         sampler = task.sampler(length, seed=seed, distribution=distribution, context=context)
-        self._stream = _engine.Stream(sampler, rows, start=start, stop=stop, capacity=capacity, threads=threads)
+        self._stream = _engine.Stream(
+            sampler, rows, start=start, stop=stop, capacity=capacity, threads=threads, trim=trim
+        )
         self._finalizer = finalize(self, self._stream.close)  # also runs when the interpreter exits
 
     def __iter__(self) -> Iterator[Batch]:

@@ -259,6 +259,7 @@ class _Trainer:
             context=context,
             start=self.step,
             stop=config.steps,
+            trim=True,
         )
         with stream, collected_signals(self.directory is not None) as signals:
             began = time.perf_counter() - self.seconds

@@ -184,22 +184,11 @@ void check_error_of_a_part() {
   require(thrown, "the error of a part got lost");
 }
 
-void check_described_tokens() {
-  const std::vector<int32_t> bounds = {0, 0, 5, 5, 13};
-  const std::vector<int64_t> offsets = {9, 2, 7, 30};
-  std::vector<int64_t> memory(26 + short_spill);
-  describe_tokens(bounds.data(), offsets.data(), 4, memory.data(), memory.data() + 13);
-  for (int64_t i = 0; i < 13; ++i) {
-    require(memory[i] == (i < 5 ? 2 + i : 25 + i) && memory[13 + i] == (i < 5 ? 1 : 3), "tokens are described wrongly");
-  }
-}
-
 }  // namespace
 
 int main() {
   check_shared_helpers();
   check_error_of_a_part();
-  check_described_tokens();
   for (const char* task : task_names) {
     for (const char* distribution : {"paper", "hard"}) check_task(task, distribution);
   }

@@ -352,3 +352,22 @@ def test_bad_input_is_refused_before_any_work(changes, kind, message):
     with pytest.raises(kind, match=message) as error:
         Stream(**arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", lf.tasks())
+def test_a_trimmed_stream_leaves_out_what_follows_the_last_scored_token_of_each_string(name):
+    task = lf.task(name)
+    whole, trimmed = (next(iter(Stream(task, 20, (task.min_length, 30), seed=3, trim=trim))) for trim in (False, True))
+    tokens, scored, bounds = [], [], [0]
+    for row in range(whole.rows):
+        begin, end = whole.cu_seqlens[row : row + 2].tolist()
+        inside = [at for at in whole.scored.tolist() if begin <= at < end]
+        scored += [at - begin + len(tokens) for at in inside]
+        tokens += whole.tokens[begin : inside[-1] + 1].tolist()
+        bounds.append(len(tokens))
+    assert trimmed.tokens.tolist() == tokens
+    assert trimmed.scored.tolist() == scored
+    assert trimmed.cu_seqlens.tolist() == bounds
+    assert trimmed.longest == max(trimmed.lengths.tolist())
+    assert torch.equal(trimmed.targets, whole.targets)
+    assert torch.equal(trimmed.offsets, whole.offsets)

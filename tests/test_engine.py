@@ -318,26 +318,6 @@ def test_dtypes_and_shapes():
     assert arrays["scored"].shape == arrays["targets"].shape
 
 
-# ---- positions and rows of tokens ----
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 40), max_size=20), st.integers(0, 2**32))
-def test_tokens_are_described_as_by_their_twin(lengths, seed):
-    offsets = np.random.default_rng(seed).integers(0, 1000, len(lengths))
-    cu_seqlens = np.cumsum([0, *lengths], dtype=np.int32)
-    positions, rows = _engine.describe_rows(cu_seqlens, offsets)
-    assert positions.dtype == rows.dtype == np.int64
-    expected = [(offset + i, row) for row, offset in enumerate(offsets) for i in range(lengths[row])]
-    assert list(zip(positions.tolist(), rows.tolist(), strict=True)) == expected
-
-
-@pytest.mark.parametrize("cu_seqlens", [[], [0], [0, 3], [1, 2, 3], [0, 3, 2]])
-def test_bounds_that_fit_no_rows_are_refused(cu_seqlens):
-    with pytest.raises(ValueError, match="cu_seqlens must hold one number more than offsets"):
-        _engine.describe_rows(np.array(cu_seqlens, dtype=np.int32), np.zeros(2, dtype=np.int64))
-
-
 # ---- the helping threads ----
 
 

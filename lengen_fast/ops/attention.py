@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lengen_fast.ops import attention_op
@@ -162,10 +162,21 @@ def _operate(
         if isinstance(beyond, Tensor):
             slope, beyond = beyond.detach().to(sums).unsqueeze(0), "line"
     key_bias, logit_scale = (None if x is None else x.to(sums) for x in (key_bias, logit_scale))
+    if _is_eager(q):
+        options = {"slope": slope, "cu_seqlens": cu_seqlens, "query_rows": query_rows, "longest": longest}
+        options |= {"softmax_scale": scale, "beyond": beyond, "window": window}
+        return attention_op.Eager.apply(q, k, v, table, key_bias, logit_scale, options, out_dtype)
     settings = longest, scale, beyond, window, precision, out_dtype
     apply = torch.ops.lengen.attention_forward if torch.compiler.is_compiling() else attention_op.Attention.apply
     out, _ = apply(q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries, *settings)
     return out
+
+
+def _is_eager(q: Tensor) -> bool:
+    """Whether nothing but autograd is looking, and the CPU kernel serves."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return type(q) in (Tensor, nn.Parameter) and attention_op.implementation(q) is attention_op.attention_cpu
 
 
 # ---- checks ----

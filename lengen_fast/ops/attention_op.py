@@ -194,6 +194,36 @@ class Attention(torch.autograd.Function):
         return _vmap_forward(Attention.apply, info.batch_size, in_dims, arguments)
 
 
+class Eager(torch.autograd.Function):
+    """``Attention`` on a CPU without the dispatcher, whose rounds take longer than the attention of a small model."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *terms: Any) -> Tensor:
+        table, key_bias, logit_scale, options, out_dtype = terms
+        given = {"table": table, "key_bias": key_bias, "logit_scale": logit_scale, **options}
+        out, statistics = attention_cpu.forward(q, k, v, **given, out_dtype=out_dtype)
+        ctx.save_for_backward(q, k, v, out, statistics, table, key_bias, logit_scale)
+        ctx.options = options
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        operands, terms = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        needs = ctx.needs_input_grad[3:6]
+        if torch.is_grad_enabled():  # create_graph: the operator refuses when the gradient is differentiated
+            given = {**dict(zip(OPTION_NAMES, terms, strict=False)), **ctx.options, "precision": "ieee"}
+            options = (given.get(name) for name in OPTION_NAMES)
+            gradients = AttentionBackward.apply(grad_out, *operands, *options, *needs)
+            gradients = [x if needed else None for x, needed in zip(gradients, ctx.needs_input_grad, strict=False)]
+        else:
+            given = {**dict(zip(OPTION_NAMES, terms, strict=False)), **ctx.options}
+            needed = dict(zip(("needs_table", "needs_key_bias", "needs_logit_scale"), needs, strict=True))
+            gradients = attention_cpu.backward(grad_out, *operands, **given, **needed)
+            like = (*operands[:3], *terms)
+            gradients = [None if x is None else x.to(y.dtype) for x, y in zip(gradients, like, strict=True)]
+        return *gradients, None, None
+
+
 class AttentionBackward(torch.autograd.Function):
     """``lengen::attention_backward``; it refuses to be differentiated again."""
 
