@@ -354,10 +354,10 @@ def test_bad_input_is_refused_before_any_work(changes, kind, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", lf.tasks())
+@pytest.mark.parametrize("name", tasks())
 def test_a_trimmed_stream_leaves_out_what_follows_the_last_scored_token_of_each_string(name):
-    task = lf.task(name)
-    whole, trimmed = (next(iter(Stream(task, 20, (task.min_length, 30), seed=3, trim=trim))) for trim in (False, True))
+    each = task(name)
+    whole, trimmed = (next(iter(Stream(each, 20, (each.min_length, 30), seed=3, trim=trim))) for trim in (False, True))
     tokens, scored, bounds = [], [], [0]
     for row in range(whole.rows):
         begin, end = whole.cu_seqlens[row : row + 2].tolist()
