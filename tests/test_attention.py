@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from lengen_fast import _cpu
 from lengen_fast.ops import DistanceBias, Packing, attention, attention_op, attention_torch, reference
 from lengen_fast.ops.packing import RowSelection
 
@@ -376,6 +377,45 @@ def test_equal_bits_from_run_to_run_whatever_memory_held(which, rows, device):
             assert all(map(torch.equal, first, results(compute, *operands)))
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("lengths", [[3, 0, 70, 9], [1300]], ids=["several sequences", "one in parts"])
+def test_equal_bits_from_any_number_of_threads(lengths, threads):
+    rows = sum(lengths)
+    operands = [*draw(3, rows, 2, 8, dtype=torch.float32).unbind(), *draw_terms(OPTIONS, (rows,), 2, 9).values()]
+    operands = [x.float() for x in operands]
+
+    def compute(q, k, v, *values):
+        return attention(q, k, v, **dict(zip(OPTIONS, values, strict=True)), cu_seqlens=bounds_of(lengths))
+
+    threads(1)
+    alone = results(compute, *operands)
+    for count in (2, 3):
+        threads(count)
+        assert all(map(torch.equal, alone, results(compute, *operands)))
+
+
+@pytest.fixture
+def plain_code():
+    before = _cpu.vector_code()
+    _cpu.use_vector_code(False)
+    yield
+    _cpu.use_vector_code(before)
+
+
+@pytest.mark.parametrize("width", [4, 8, 20])
+def test_plain_code_follows_the_definition_too(width, plain_code):
+    assert not _cpu.vector_code()
+    q, k, v = draw(3, 60, 2, width, dtype=torch.float32).unbind()
+    terms = draw_terms(OPTIONS, (60,), 2, 9, dtype=torch.float32)
+    assert_terms_agree(q, k, v, terms, cu_seqlens=bounds_of([49, 0, 11]))
 
 
 def test_what_a_row_does_not_see_does_not_reach_it(device):

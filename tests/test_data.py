@@ -16,6 +16,7 @@ from itertools import islice, product
 import pytest
 import torch
 
+from lengen_fast import data
 from lengen_fast.data import MOST_STEPS, Batch, Stream, evaluation_stream
 from lengen_fast.tasks import task, tasks
 
@@ -371,3 +372,14 @@ def test_a_trimmed_stream_leaves_out_what_follows_the_last_scored_token_of_each_
     assert trimmed.longest == max(trimmed.lengths.tolist())
     assert torch.equal(trimmed.targets, whole.targets)
     assert torch.equal(trimmed.offsets, whole.offsets)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_one_copy_moves_all_of_a_batch(rows):
+    batch = task("addition").sample(rows, (4, 9))
+    tensors = {name: getattr(batch, name) for name in ("cu_seqlens", "tokens", "offsets", "scored", "targets")}
+    moved = data._moved_as_one(tensors, "cpu", non_blocking=True, pin=False)
+    assert {name: (x.dtype, x.tolist()) for name, x in moved.items()} == {
+        name: (x.dtype, x.tolist()) for name, x in tensors.items()
+    }
+    assert len({x.untyped_storage().data_ptr() for x in moved.values()}) == 1

@@ -106,6 +106,9 @@ void by_pieces(int64_t count, int threads, Work&& work) {
 PYBIND11_MODULE(_cpu, module) {
   using namespace lengen::cpu;
   module.doc() = "Kernels for a CPU; see lengen_fast.ops for their use.";
+  module.def("vector_code", [] { return use_fma(); }, "Whether the AVX2 path with FMA is in use.");
+  module.def("use_vector_code", [](bool wanted) { fma_enabled.store(wanted && fma_supported()); },
+             "Turns the AVX2 path on (where there is one) or off.");
   bind_attention(module);
   bind_embedding(module);
   module.def("gelu", [](Address x, Address y, int64_t count, int threads) {

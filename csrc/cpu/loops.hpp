@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -17,14 +18,17 @@
 
 namespace lengen::cpu {
 
-inline bool use_fma() {
+inline bool fma_supported() {
 #if LENGEN_HAS_FMA_PATH
-  static const bool there = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return there;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
   return false;
 #endif
 }
+
+inline std::atomic<bool> fma_enabled{fma_supported()};
+
+inline bool use_fma() { return fma_enabled.load(std::memory_order_relaxed); }
 
 // Defines name(...) from name_body<fma>(...): the same source, compiled for either path.
 #if LENGEN_HAS_FMA_PATH
