@@ -1,5 +1,6 @@
 """What several test files share: devices, hypothesis settings, and the memory of a piece of code."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -7,6 +8,9 @@ import textwrap
 import pytest
 import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run in the interpreter, which is chosen when they are defined
 
 settings.register_profile("lengen", deadline=None)
 settings.load_profile("lengen")
