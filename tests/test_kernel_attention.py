@@ -95,9 +95,14 @@ class Case:
 
     def compute(self):
         """What ``define`` gives, by the kernels."""
+        operands = self.operands()
+        qkv = [operands.pop(name) for name in "qkv"]
         with poisoned_memory():
-            out, lse = kernels.forward(**self.operands())
-        return {"out": out.cpu(), "lse": lse.cpu()}
+            out, lse = kernels.forward(*qkv, **operands)
+            gradients = kernels.backward(self.grad_out.to(out), *qkv, out, lse, **operands)
+        names = ("q", "k", "v", "table", "key_bias", "logit_scale")
+        found = {"out": out, "lse": lse} | dict(zip(names, gradients, strict=True))
+        return {name: values.cpu() for name, values in found.items() if values is not None}
 
 
 def ulp(largest, dtype):
@@ -117,6 +122,7 @@ def assert_follows_definition(case, compute=None):
         name: max((float(x.abs().max()) for n, x in exact.items() if x.numel() and n not in outputs), default=0.0)
         for name in exact
     } | {name: float(exact[name].abs().max()) if exact[name].numel() else 0.0 for name in outputs}
+    assert actual.keys() == exact.keys()
     for name, values in actual.items():
         assert values.shape == exact[name].shape, name
         if not values.numel():
@@ -124,7 +130,7 @@ def assert_follows_definition(case, compute=None):
         error = (values.double() - exact[name]).abs().max()
         allowed = (eager[name].double() - exact[name]).abs().max()
         coarsest = torch.float32 if name == "lse" else case.dtype
-        assert error <= 2 * allowed + 8 * ulp(largest[name], coarsest), name
+        assert error <= 2 * allowed + 8 * ulp(largest[name], coarsest), f"{name}: {error} against {allowed} of eager"
 
 
 OPTIONS = {

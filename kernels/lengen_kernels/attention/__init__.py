@@ -13,13 +13,17 @@ equal bits, for no kernel uses atomics.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 from torch import Tensor
 
 from lengen_kernels import launch
+from lengen_kernels.attention.backward import key_gradient_kernel, query_gradient_kernel
+from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
 from lengen_kernels.attention.forward import forward_kernel
-from lengen_kernels.attention.problem import Problem, processors
+from lengen_kernels.attention.problem import Problem, processors, strides
 from lengen_kernels.attention.split import merge_kernel
 
 WAVES = 2  # of programs on every processor, below which a forward pass is split over keys
@@ -71,26 +75,80 @@ def forward(
         ValueError: operands that the kernels do not serve.
     """
     problem = Problem.of(
-        q,
-        k,
-        v,
-        cu_seqlens=cu_seqlens,
-        longest=longest,
-        softmax_scale=softmax_scale,
-        table=table,
-        beyond=beyond,
-        slope=slope,
-        key_bias=key_bias,
-        logit_scale=logit_scale,
-        window=window,
-        query_rows=query_rows,
-        cu_queries=cu_queries,
-        precision=precision,
-    )
+        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
+        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
+        cu_queries=cu_queries, precision=precision,
+    )  # fmt: skip
     out = torch.empty(q.shape, dtype=out_dtype or q.dtype, device=q.device)
     lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
     FORWARD[choose_forward(problem)](problem, out, lse)
     return out, lse
+
+
+def backward(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    *,
+    cu_seqlens: Tensor | None,
+    longest: int,
+    softmax_scale: float,
+    table: Tensor | None = None,
+    beyond: str = "last",
+    slope: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_scale: Tensor | None = None,
+    window: int | None = None,
+    query_rows: Tensor | None = None,
+    cu_queries: Tensor | None = None,
+    precision: str = "ieee",
+    needs_table: bool = True,
+    needs_key_bias: bool = True,
+    needs_logit_scale: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of ``forward``.
+
+    Args:
+        grad_out: like out, any dtype and strides. out, lse: what ``forward`` returned.
+        needs_table, needs_key_bias, needs_logit_scale: whether to compute these; ignored where they were not given.
+        The others as in ``forward``.
+
+    Returns:
+        Gradients of q, k and v in their dtype and shape; of table, key_bias and logit_scale in fp32 and their shape,
+        None where not given or not needed.
+
+    Raises:
+        ValueError: operands that the kernels do not serve.
+    """
+    problem = Problem.of(
+        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
+        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
+        cu_queries=cu_queries, precision=precision,
+    )  # fmt: skip
+    if grad_out.stride(-1) != 1:
+        grad_out = grad_out.contiguous()
+    wanted = Wanted(
+        table is not None and needs_table,
+        key_bias is not None and needs_key_bias,
+        logit_scale is not None and needs_logit_scale,
+    )
+    return BACKWARD[choose_backward(problem)](problem, grad_out, out, lse.contiguous(), wanted)
+
+
+class Wanted(NamedTuple):
+    """Which gradients are computed beside those of q, k and v."""
+
+    table: bool
+    key_bias: bool
+    logit_scale: bool
+
+
+def choose_backward(problem: Problem) -> str:
+    """Which of ``BACKWARD`` serves a call. Kernels for short rows belong here."""
+    return "tiles"
 
 
 def choose_forward(problem: Problem) -> str:
@@ -167,4 +225,119 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
     )
 
 
+def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, wanted: Wanted) -> tuple:
+    delta = torch.empty_like(lse)
+    grad_q, grad_logit_scale, beyond = _query_gradients(problem, grad_out, out, lse, delta, wanted)
+    grad_k, grad_v, grad_key_bias = _key_gradients(problem, grad_out, lse, delta, wanted)
+    grad_table = _table_gradient(problem, grad_out, lse, delta, beyond) if wanted.table else None
+    return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
+
+
+def _query_gradients(
+    problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles]. Fills ``delta``."""
+    tile = problem.tile("query_gradient")
+    count = triton.cdiv(problem.most, tile.block_m)
+    grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
+    grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
+    beyond = None
+    if wanted.table and problem.beyond != "zero" and problem.table_width < reach(problem):
+        beyond = torch.empty(problem.sequences, problem.heads, count, dtype=lse.dtype, device=out.device)
+    launch.launch(
+        query_gradient_kernel,
+        count * problem.sequences * problem.heads,
+        p_out=out,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_grad_q=grad_q,
+        p_grad_logit_scale=grad_logit_scale,
+        p_beyond=beyond,
+        out_strides=strides(out),
+        grad_strides=strides(grad_out),
+        tiles=count,
+        group=problem.group,
+        **problem.arguments(tile),
+    )
+    return grad_q, grad_logit_scale, beyond
+
+
+def _key_gradients(
+    problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of k, v and the key bias."""
+    tile = problem.tile("key_gradient")
+    count = triton.cdiv(problem.longest, tile.block_n)
+    grad_k, grad_v = (torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) for rows in (problem.k, problem.v))
+    grad_key_bias = None
+    if wanted.key_bias:
+        grad_key_bias = torch.empty(problem.key_bias.shape, dtype=lse.dtype, device=lse.device)
+    launch.launch(
+        key_gradient_kernel,
+        count * problem.sequences * problem.key_heads,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_grad_k=grad_k,
+        p_grad_v=grad_v,
+        p_grad_key_bias=grad_key_bias,
+        grad_strides=strides(grad_out),
+        tiles=count,
+        group=problem.group,
+        **problem.arguments(tile),
+    )
+    return grad_k, grad_v, grad_key_bias
+
+
+def _table_gradient(problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, beyond: Tensor | None) -> Tensor:
+    """Gradient of the table from its distances, and what ``beyond`` holds of those beyond."""
+    grad_table = torch.empty(problem.table.shape, dtype=lse.dtype, device=lse.device)
+    chosen = problem.query_rows is not None
+    tile = problem.tile("chosen_rows" if chosen else "diagonal")
+    rows = triton.cdiv(problem.longest, tile.block_m)
+    distances = min(problem.table_width, reach(problem))
+    blocks = triton.cdiv(distances, tile.block_n) if chosen else min(rows, (distances - 1) // tile.block_n + 2)
+    pairs = len(problem.table) * problem.heads
+    needed = triton.cdiv(WAVES * processors(lse.device), max(1, blocks * pairs))
+    parts = max(1, min(needed, problem.per_model))
+    strips = max(1, min(triton.cdiv(needed, parts), problem.most if chosen else rows))
+    partial_width = blocks * tile.block_n
+    partial = torch.empty(pairs, parts * strips, 2, partial_width, dtype=lse.dtype, device=lse.device)
+    launch.launch(
+        chosen_rows_kernel if chosen else diagonal_kernel,
+        blocks * pairs * parts * strips,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_partial=partial,
+        grad_strides=strides(grad_out),
+        lanes=pairs * parts * strips,
+        parts=parts,
+        strips=strips,
+        partial_width=partial_width,
+        **problem.arguments(tile),
+    )
+    block_w = problem.tile("table_gradient").block_n
+    launch.launch(
+        table_gradient_kernel,
+        pairs * triton.cdiv(problem.table_width, block_w),
+        p_partial=partial,
+        p_beyond=beyond,
+        p_grad_table=grad_table,
+        width=problem.table_width,
+        per_model=problem.per_model,
+        heads=problem.heads,
+        partials=parts * strips,
+        partial_width=partial_width,
+        tiles=0 if beyond is None else beyond.shape[-1],
+        BLOCK=tile.block_n,
+        BLOCK_W=block_w,
+        UPPER=not chosen,
+        num_warps=4,
+    )
+    return grad_table
+
+
+BACKWARD = {"tiles": _backward_by_tiles}
 FORWARD = {"tiles": _forward_by_tiles, "split": _forward_by_parts}
