@@ -226,7 +226,7 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
 
 
 def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, wanted: Wanted) -> tuple:
-    delta = torch.empty_like(lse)
+    delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
     grad_q, grad_logit_scale, beyond = _query_gradients(problem, grad_out, out, lse, delta, wanted)
     grad_k, grad_v, grad_key_bias = _key_gradients(problem, grad_out, lse, delta, wanted)
     grad_table = _table_gradient(problem, grad_out, lse, delta, beyond) if wanted.table else None

@@ -172,34 +172,35 @@ def query_gradient_kernel(
     b_grad_out = b_grad_out.to(COMPUTE)
     b_q = load_rows(p_q_tile, o_tile, o_columns, q_strides[1], left, D, COMPUTE)
     b_lse = load_column(p_lse, row, o_tile, left, i_head, heads, float("inf"))
-    b_factor = tl.full([BLOCK_M], 1.0, tl.float32) * scale
+    b_logit_scale = tl.full([BLOCK_M], 1.0, tl.float32)
     if p_logit_scale is not None:
-        b_factor *= load_column(p_logit_scale, row, o_tile, left, i_head, heads, 0.0)
+        b_logit_scale = load_column(p_logit_scale, row, o_tile, left, i_head, heads, 0.0)
+    b_factor = b_logit_scale * (scale * LOG2E)  # as in the forward pass, to the bit
     p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
 
     first, far, full, end = key_range(earliest, latest, width, window, BLOCK_N)
     b_grad_q = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     b_beyond = tl.zeros([BLOCK_M], tl.float32)
     b_grad_q, b_beyond = gather_query_gradient(
-        b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor * LOG2E, o_position, p_k_head, p_v_head,
+        b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor, o_position, p_k_head, p_v_head,
         k_strides[1], v_strides[1], p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, window,
         first, far, o_columns, D, BLOCK_N, BEYOND, p_beyond is not None, True, False, PRECISION, COMPUTE,
     )  # fmt: skip
     if p_table is not None:
         b_grad_q, b_beyond = gather_query_gradient(
-            b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor * LOG2E, o_position, p_k_head, p_v_head,
+            b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor, o_position, p_k_head, p_v_head,
             k_strides[1], v_strides[1], p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width,
             window, far, full, o_columns, D, BLOCK_N, BEYOND, p_beyond is not None, False, False, PRECISION, COMPUTE,
         )  # fmt: skip
     b_grad_q, b_beyond = gather_query_gradient(
-        b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor * LOG2E, o_position, p_k_head, p_v_head,
+        b_grad_q, b_beyond, b_q, b_grad_out, b_lse, b_delta, b_factor, o_position, p_k_head, p_v_head,
         k_strides[1], v_strides[1], p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, window,
         full, end, o_columns, D, BLOCK_N, BEYOND, p_beyond is not None, False, True, PRECISION, COMPUTE,
     )  # fmt: skip
 
     out_stride = tl.cast(heads, tl.int64) * D
     p_grad_q_tile = p_grad_q + row * out_stride + i_head * D
-    store_rows(p_grad_q_tile, b_grad_q * b_factor[:, None], o_tile, o_columns, out_stride, left, D)
+    store_rows(p_grad_q_tile, b_grad_q * (b_logit_scale * scale)[:, None], o_tile, o_columns, out_stride, left, D)
     if p_grad_logit_scale is not None:
         b_grad_scale = tl.sum(b_grad_q * b_q.to(tl.float32), axis=1) * scale
         store_column(p_grad_logit_scale, b_grad_scale, row, o_tile, left, i_head, heads)

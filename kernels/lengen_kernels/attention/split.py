@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from lengen_kernels.attention.common import FLOOR
+
 
 @triton.jit
 def merge_kernel(
@@ -33,16 +35,16 @@ def merge_kernel(
     m_pairs = o_pairs < pairs
     m_parts = m_pairs[:, None] & (o_splits < SPLITS)[None, :]
     o_parts = o_splits.to(tl.int64)[None, :] * pairs + o_pairs[:, None]
-    b_maxima = tl.load(p_maxima + o_parts, mask=m_parts, other=float("-inf"))
+    b_maxima = tl.load(p_maxima + o_parts, mask=m_parts, other=FLOOR)
     b_max = tl.max(b_maxima, axis=1)
     b_totals = tl.load(p_totals + o_parts, mask=m_parts, other=0.0)
-    b_total = tl.sum(b_totals * tl.exp2(b_maxima - b_max[:, None]), axis=1)
+    b_total = tl.where(m_pairs, tl.sum(b_totals * tl.exp2(b_maxima - b_max[:, None]), axis=1), 1.0)
 
     b_sum = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     m_cells = m_pairs[:, None] & (o_columns < D)[None, :]
     for i_split in range(SPLITS):
         o_part = tl.cast(i_split, tl.int64) * pairs + o_pairs
-        b_weight = tl.exp2(tl.load(p_maxima + o_part, mask=m_pairs, other=0.0) - b_max)
+        b_weight = tl.exp2(tl.load(p_maxima + o_part, mask=m_pairs, other=FLOOR) - b_max)
         b_part = tl.load(p_sums + (o_part * D)[:, None] + o_columns[None, :], mask=m_cells, other=0.0)
         b_sum += b_part * b_weight[:, None]
     b_out = tl.div_rn(b_sum, b_total[:, None])
