@@ -1,6 +1,7 @@
 """The attention kernels against the definition in fp64: every option and gradient, tile edges, poison and repeats."""
 
 import contextlib
+import itertools
 import math
 
 import attention_oracle as oracle
@@ -18,6 +19,9 @@ DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
 
 
+TABLE = tiles.choose
+
+
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Tiles so small that a few dozen rows visit every kind of tile."""
@@ -26,7 +30,7 @@ def small_tiles(monkeypatch):
 
 def use_tiles(monkeypatch, block_m, block_n):
     def choose(kernel, *key):
-        return tiles.Tile(block_n if kernel == "diagonal" else block_m, block_n, 4, 2)
+        return tiles.Tile(block_n if kernel.startswith("diagonal") else block_m, block_n, 4, 2)
 
     monkeypatch.setattr(tiles, "choose", choose)
 
@@ -209,6 +213,35 @@ def test_every_option_follows_the_definition(options, dtype):
 def test_lengths_around_the_edges_of_tiles(monkeypatch, options, tile, dtype):
     use_tiles(monkeypatch, *tile)
     assert_follows_definition(Case([15, 16, 17, 31, 32, 33], 1, 4, dtype=dtype, **options))
+
+
+@by_dtype
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_tiles_of_the_table(monkeypatch, options, dtype):
+    monkeypatch.setattr(tiles, "choose", TABLE)
+    assert_follows_definition(Case([70, 130], 1, 16, dtype=dtype, **options))
+
+
+def test_every_row_of_the_tile_table_is_a_tile():
+    for kernel, width, operands, longest in itertools.product(
+        ("forward", "query_gradient", "key_gradient", "diagonal", "chosen_rows", "split", "merge", "table_gradient"),
+        tiles.WIDTHS,
+        ("16", "ieee", "tf32", "tf32x3"),
+        (1, 128, 129, 1 << 20),
+    ):
+        for name in (kernel, f"{kernel} with options"):
+            tile = TABLE(name, width, operands, longest, "sm90")
+            assert all(size >= 16 and size.bit_count() == 1 for size in tile[:2])
+            assert kernel != "diagonal" or tile.block_m == tile.block_n
+
+
+def test_the_interpreter_computes_bf16_in_fp32():
+    q, k, v = torch.randn(3, 20, 1, 8, generator=torch.Generator().manual_seed(0)).bfloat16().to(DEVICE).unbind()
+    bounds = torch.tensor([0, 20], device=DEVICE)
+    options = dict(cu_seqlens=bounds, longest=20, softmax_scale=1.0)
+    out, _ = kernels.forward(q, k, v, out_dtype=torch.float32, **options)
+    exact, _ = oracle.attention(*(x.cpu().double() for x in (q, k, v)), cu_seqlens=bounds.cpu(), softmax_scale=1.0)
+    assert torch.allclose(out.cpu().double(), exact, atol=2e-2 if ON_GPU else 1e-6)
 
 
 @by_dtype

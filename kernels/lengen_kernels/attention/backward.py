@@ -176,7 +176,9 @@ def query_gradient_kernel(
     if p_logit_scale is not None:
         b_logit_scale = load_column(p_logit_scale, row, o_tile, left, i_head, heads, 0.0)
     b_factor = b_logit_scale * (scale * LOG2E)  # as in the forward pass, to the bit
-    p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
+    p_head_table, last, slope = p_table, 0.0, 0.0
+    if p_table is not None:
+        p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
 
     first, far, full, end = key_range(earliest, latest, width, window, BLOCK_N)
     b_grad_q = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
@@ -366,7 +368,11 @@ def key_gradient_kernel(
         b_key_bias = None
         if p_key_bias is not None:
             b_key_bias = load_column(p_key_bias, begin, i_key + o_tile, rows, i_head, heads, 0.0)[:, None] * LOG2E
-        p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
+        p_head_table, last, slope = p_table, 0.0, 0.0
+        if p_table is not None:
+            p_head_table, last, slope = head_table(
+                p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND
+            )
         p_q_head = head_rows(p_q, q_strides, p_bounds, i_sequence, first_query, i_head)
         p_grad_head = head_rows(p_grad_out, grad_strides, p_bounds, i_sequence, first_query, i_head)
         b_grad_bias = tl.zeros([BLOCK_N], tl.float32)

@@ -137,18 +137,15 @@ def queries_before(p_query_rows, begin, first_query, queries, position):
 @triton.jit
 def head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND: tl.constexpr):
     """Pointer to a head's table, the value at its end that holds beyond it, and the slope from there."""
-    if p_table is None:
-        return None, 0.0, 0.0
-    else:
-        i_table = (i_sequence // per_model).to(tl.int64) * heads + i_head
-        p_head = p_table + i_table * width
-        last = 0.0
-        slope = 0.0
-        if BEYOND != ZERO:
-            last = tl.load(p_head + width - 1)
-        if BEYOND == LINE:
-            slope = tl.load(p_slope + i_table)
-        return p_head, last, slope
+    i_table = (i_sequence // per_model).to(tl.int64) * heads + i_head
+    p_head = p_table + i_table * width
+    last = 0.0
+    slope = 0.0
+    if BEYOND != ZERO:
+        last = tl.load(p_head + width - 1)
+    if BEYOND == LINE:
+        slope = tl.load(p_slope + i_table)
+    return p_head, last, slope
 
 
 @triton.jit

@@ -83,7 +83,7 @@ def attend(
     return b_sum, b_total, b_max
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "tiles", "group", "all_queries"])
 def forward_kernel(
     p_q,
     p_k,
@@ -149,7 +149,9 @@ def forward_kernel(
     b_factor = tl.full([BLOCK_M], 1.0, tl.float32) * (scale * LOG2E)
     if p_logit_scale is not None:
         b_factor *= load_column(p_logit_scale, first_query, i_query + o_tile, queries, i_head, heads, 0.0)
-    p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
+    p_head_table, last, slope = p_table, 0.0, 0.0
+    if p_table is not None:
+        p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
 
     first, far, full, end = key_range(earliest, latest, width, window, BLOCK_N)
     if SPLITS > 1:

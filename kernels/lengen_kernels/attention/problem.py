@@ -112,6 +112,12 @@ class Problem:
         return 1 if self.table is None else max(1, self.sequences // len(self.table))
 
     @property
+    def is_plain(self) -> bool:
+        """Whether a logit is nothing but the product of a query and a key."""
+        options = (self.table, self.key_bias, self.logit_scale, self.window, self.query_rows)
+        return all(option is None for option in options)
+
+    @property
     def block_d(self) -> int:
         return max(16, triton.next_power_of_2(self.width))
 
@@ -124,7 +130,8 @@ class Problem:
     def tile(self, kernel: str) -> tiles.Tile:
         """The tile of one of the kernels."""
         operands = self.precision if self.q.dtype == torch.float32 else "16"
-        return tiles.choose(kernel, self.block_d, operands, self.longest, architecture(self.q.device))
+        name = kernel if self.is_plain else f"{kernel} with options"
+        return tiles.choose(name, self.block_d, operands, self.longest, architecture(self.q.device))
 
     def arguments(self, tile: tiles.Tile) -> dict:
         """What every kernel takes, by the names of its parameters."""
@@ -142,7 +149,7 @@ class Problem:
             p_bounds=self.cu_seqlens,
             p_query_rows=self.query_rows,
             p_cu_queries=self.cu_queries,
-            scale=self.softmax_scale,
+            scale=float(self.softmax_scale),
             width=self.table_width,
             window=self.window,
             per_model=self.per_model,
@@ -159,6 +166,7 @@ class Problem:
             COMPUTE=compute_dtype(self.q.dtype),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
+            maxnreg=tile.max_registers,
         )
 
 
