@@ -35,7 +35,7 @@ MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # byte
 WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
 LENGTH, HEADS = 1024, 4
-QUICK = [("16", 16), ("16", 64), ("tf32x3", 16)]
+QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
     "query_gradient": "query_gradient_kernel",

@@ -58,17 +58,17 @@ TILES = {
     },
     "query_gradient with options": {
         "16": [Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
-        "tf32": [Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "tf32": [Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(64, 32, 8, 2)] * 3 + [Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
     "key_gradient": {
         "16": [Tile(32, 64, 4, 2, 168)] * 3 + [Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
-        "tf32": [Tile(32, 64, 4, 2), Tile(32, 32, 4, 2), Tile(32, 32, 4, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "tf32": [Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 32, 4, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
     },
     "key_gradient with options": {
         "16": [Tile(32, 64, 4, 2, 168), Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
-        "tf32": [Tile(32, 64, 4, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "tf32": [Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
     },
     "diagonal with options": {
@@ -89,8 +89,8 @@ TILES = {
     },
     "chosen_rows with options": {
         "16": [Tile(16, 64, 4, 1, 168)] * 4 + [Tile(16, 32, 4, 1)],
-        "tf32": [Tile(16, 64, 4, 1, 168)] * 4 + [Tile(16, 32, 4, 1)],
-        "ieee": [Tile(16, 64, 4, 1, 168)] * 4 + [Tile(16, 32, 4, 1)],
+        "tf32": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
+        "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
     },
 }
 FIXED = {"merge": Tile(16, 16, 4, 1), "table_gradient": Tile(16, 128, 4, 1)}  # no products: one tile for all
@@ -100,8 +100,8 @@ SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empt
 def choose(kernel: str, block_d: int, operands: str, longest: int, architecture: str) -> Tile:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
-    ``kernel`` ends in " with options" where a logit is more than a product. So far all of ``architecture`` sm80, sm90
-    and sm100 share their rows.
+    ``kernel`` ends in " with options" where a logit is more than a product. All architectures share their rows, but
+    sm80, whose products take more registers, has no bound of them.
     """
     name = kernel.removesuffix(" with options")
     if name in FIXED:
@@ -109,5 +109,5 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     rows = TILES.get(kernel) or TILES[f"{name} with options"]
     tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
-        return SHORT_FORWARD
-    return tile
+        tile = SHORT_FORWARD
+    return tile._replace(max_registers=None) if architecture == "sm80" else tile
