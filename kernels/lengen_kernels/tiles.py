@@ -93,6 +93,7 @@ TILES = {
         "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
     },
 }
+EXCEPTIONS = {("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2)}
 FIXED = {"merge": Tile(16, 16, 4, 1), "table_gradient": Tile(16, 128, 4, 1)}  # no products: one tile for all
 SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
 
@@ -100,14 +101,15 @@ SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empt
 def choose(kernel: str, block_d: int, operands: str, longest: int, architecture: str) -> Tile:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
-    ``kernel`` ends in " with options" where a logit is more than a product. All architectures share their rows, but
-    sm80, whose products take more registers, has no bound of them.
+    ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
+    ``EXCEPTIONS``; registers are bounded on sm90 alone, for the products of the others take more of them.
     """
     name = kernel.removesuffix(" with options")
     if name in FIXED:
         return FIXED[name]
     rows = TILES.get(kernel) or TILES[f"{name} with options"]
     tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
+    tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
         tile = SHORT_FORWARD
-    return tile._replace(max_registers=None) if architecture == "sm80" else tile
+    return tile if architecture == "sm90" else tile._replace(max_registers=None)
