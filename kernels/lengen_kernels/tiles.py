@@ -93,7 +93,11 @@ TILES = {
         "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
     },
 }
-EXCEPTIONS = {("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2)}
+EXCEPTIONS = {
+    ("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2),
+    ("diagonal with options", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+}
+BOUND = {"sm80": 255, "sm100": None}  # where the rows' own bounds of registers would spill
 FIXED = {"merge": Tile(16, 16, 4, 1), "table_gradient": Tile(16, 128, 4, 1)}  # no products: one tile for all
 SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
 
@@ -102,7 +106,7 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
     ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
-    ``EXCEPTIONS``; registers are bounded on sm90 alone, for the products of the others take more of them.
+    ``EXCEPTIONS``; the bounds of registers are those of sm90, for the products of the others take more.
     """
     name = kernel.removesuffix(" with options")
     if name in FIXED:
@@ -112,4 +116,4 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
         tile = SHORT_FORWARD
-    return tile if architecture == "sm90" else tile._replace(max_registers=None)
+    return tile._replace(max_registers=BOUND.get(architecture, tile.max_registers))
