@@ -1,0 +1,207 @@
+"""Every row of the tile table compiles for its architecture: registers, spills and shared memory of each kernel.
+
+No GPU is needed, and the interpreter must be off: ``python -m benchmarks.compilation``. Each kernel is compiled as a
+launch without options would compile it, and as one with all of them, for head widths of 16 to 256 and every precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "kernels"))  # so that a plain checkout needs no installation
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # what the launches ask for; silences a warning
+
+import torch  # noqa: E402
+import triton  # noqa: E402
+from lengen_kernels import attention, launch, tiles  # noqa: E402
+from lengen_kernels.attention import problem  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from benchmarks import record  # noqa: E402
+
+CAPABILITIES = {"sm80": 80, "sm90": 90, "sm100": 100}
+MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # bytes that a program may have
+WIDTHS = tiles.WIDTHS
+OPERANDS = ("16", "tf32x3", "tf32", "ieee")
+LENGTH, HEADS = 1024, 4
+QUICK = [("16", 64), ("tf32x3", 16)]
+FUNCTIONS = {
+    "forward": "forward_kernel",
+    "query_gradient": "query_gradient_kernel",
+    "key_gradient": "key_gradient_kernel",
+    "diagonal": "diagonal_kernel",
+    "chosen_rows": "chosen_rows_kernel",
+    "split": "forward_kernel",
+    "merge": "merge_kernel",
+    "table_gradient": "table_gradient_kernel",
+}
+TYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compilation", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="directory of the record")
+    parser.add_argument("--quick", action="store_true", help="a few rows for sm90")
+    parser.add_argument("--architectures", nargs="+", choices=CAPABILITIES, default=list(CAPABILITIES))
+    parser.add_argument("--operands", nargs="+", choices=OPERANDS, default=OPERANDS)
+    arguments = parser.parse_args()
+    if launch.is_interpreted(problem.common.load_rows):
+        print("TRITON_INTERPRET is set: the interpreter compiles nothing", file=sys.stderr)
+        return 1
+    surroundings = record.surroundings()
+    began = time.monotonic()
+    if arguments.quick:
+        cases = [("sm90", *each) for each in QUICK]
+    else:
+        cases = list(itertools.product(arguments.architectures, arguments.operands, WIDTHS))
+    results = run(cases)
+    options = {"quick": arguments.quick, "seconds": round(time.monotonic() - began, 1)}
+    path = record.write(arguments.out, "compilation", __doc__, options, surroundings, results)
+    print(f"written: {path}")
+    return 0
+
+
+def run(cases: list[tuple[str, str, int]]) -> dict:
+    """Compile every kernel for each (architecture, operands, head width)."""
+    rows = []
+    for case in cases:
+        for kernel, function, arguments in _kernels(*case):
+            rows.append(_row(kernel, function, arguments, *case))
+            print(*rows[-1].values(), flush=True)
+    return {"kernels": rows}
+
+
+def _row(kernel: str, function, arguments: dict, architecture: str, operands: str, width: int) -> dict:
+    tile = tiles.choose(kernel, width, operands, LENGTH, architecture)
+    row = {"kernel": kernel, "architecture": architecture, "operands": operands, "head_width": width}
+    row |= {"tile": tile._asdict(), "most_shared": MOST_SHARED[architecture], "error": None}
+    try:
+        return row | compile_kernel(function, arguments, CAPABILITIES[architecture])
+    except Exception as error:  # a row that does not compile is a result
+        return row | {"error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str, object, dict]]:
+    """Name of the row, kernel and arguments of every kernel's launch, without options and with all of them."""
+    seen = set()
+    for options in ({}, _options(), _options() | {"query_rows": torch.arange(2 * LENGTH)}):
+        for split in (False, True):
+            for function, arguments in _launches(architecture, operands, width, options, split):
+                for name in [name for name, each in FUNCTIONS.items() if each == function.__name__]:
+                    if function.__name__ == "forward_kernel" and (name == "split") != split:
+                        continue
+                    row = f"{name} with options" if options else name
+                    if row not in seen and (options or name not in {"split", "merge"}):
+                        seen.add(row)
+                        yield row, function, arguments
+
+
+def _launches(architecture: str, operands: str, width: int, options: dict, split: bool) -> list[tuple[object, dict]]:
+    """Every launch of a forward and a backward pass."""
+    dtype, precision = (torch.bfloat16, "ieee") if operands == "16" else (torch.float32, operands)
+    q, k, v = torch.empty(2 * LENGTH, 3, HEADS, width, dtype=dtype).unbind(1)
+    bounds = torch.tensor([0, LENGTH, 2 * LENGTH], dtype=torch.int32)
+    common = dict(cu_seqlens=bounds, longest=LENGTH, softmax_scale=0.5, precision=precision, **options)
+    with recorded() as launches, _pretending(architecture, split):
+        out, lse = attention.forward(q, k, v, **common)
+        attention.backward(out, q, k, v, out, lse, **common)
+    return launches
+
+
+def _options() -> dict:
+    """All options at once."""
+    return {
+        "table": torch.zeros(1, HEADS, 64),
+        "beyond": "line",
+        "slope": torch.zeros(1, HEADS),
+        "key_bias": torch.zeros(2 * LENGTH, HEADS),
+        "logit_scale": torch.zeros(2 * LENGTH, HEADS),
+        "window": 500,
+    }
+
+
+@contextlib.contextmanager
+def _pretending(architecture: str, split: bool):
+    """Tiles of an architecture that is not there, and keys always or never in parts."""
+    before = problem.architecture, attention.splits
+    problem.architecture, attention.splits = lambda device: architecture, lambda problem: 4 if split else 1
+    try:
+        yield
+    finally:
+        problem.architecture, attention.splits = before
+
+
+def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
+    """Compile ``kernel`` as a launch with ``arguments`` would; the compiler's figures."""
+    arguments = dict(arguments)
+    values = [arguments.pop(name) for name in kernel.arg_names]
+    signature, constants, attributes = {}, {}, {}
+    for i, (parameter, value) in enumerate(zip(kernel.params, values, strict=True)):
+        specialized = not parameter.do_not_specialize
+        if parameter.is_constexpr:
+            signature[parameter.name], constants[(i,)] = "constexpr", value
+        else:
+            signature[parameter.name] = _specialize(value, (i,), specialized, constants, attributes)
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    log = io.StringIO()
+    with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), contextlib.redirect_stdout(log):
+        triton.knobs.nvidia.dump_ptxas_log = True
+        triton.knobs.compilation.always_compile = True
+        target = GPUTarget("cuda", capability, 32)
+        compiled = triton.compile(source, target=target, options=arguments)
+    report = log.getvalue()
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", report)[1]),
+        "spills": int(re.search(r"(\d+) bytes spill stores", report)[1]),
+        "stack": int(re.search(r"(\d+) bytes stack frame", report)[1]),
+        "shared": compiled.metadata.shared,
+    }
+
+
+def _specialize(value, path: tuple, specialized: bool, constants: dict, attributes: dict):
+    """Type of an argument as the just-in-time compiler sees it; fills in what it knows of the value."""
+    if isinstance(value, tuple):
+        return tuple(_specialize(each, (*path, i), specialized, constants, attributes) for i, each in enumerate(value))
+    if value is None or (specialized and type(value) is int and value == 1):
+        constants[path] = value
+        return "constexpr"
+    if isinstance(value, float):
+        return "fp32"
+    if isinstance(value, torch.Tensor):
+        attributes[path] = [["tt.divisibility", 16]]
+        return f"*{TYPES[value.dtype]}"
+    if specialized and value % 16 == 0:
+        attributes[path] = [["tt.divisibility", 16]]
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+@contextlib.contextmanager
+def recorded():
+    """A list that takes every launch, (kernel, arguments), instead of the device."""
+    launches, original = [], launch.launch
+    launch.launch = lambda kernel, programs, **arguments: launches.append((kernel, arguments))
+    try:
+        yield launches
+    finally:
+        launch.launch = original
+
+
+if __name__ == "__main__":
+    sys.exit(main())

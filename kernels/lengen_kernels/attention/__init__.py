@@ -1,0 +1,343 @@
+"""Launchers of causal attention: tensors in, tensors out. No checks beyond what keeps a kernel inside its operands.
+
+Row i (its index inside its sequence), head h, keys j of the same sequence with max(0, i - window + 1) <= j <= i:
+
+    s_ij = softmax_scale * logit_scale[i, h] * (q_i . k_j) + key_bias[j, h] + b_h(i - j)
+    out_i = sum_j softmax_j(s_ij) v_j
+
+where b_h(d) is table[h, d] for d < W, and beyond that the last value, zero, or a line through the last value.
+
+Nothing in a launch depends on a value on the device, so every launch can be captured in a CUDA graph; equal inputs give
+equal bits, for no kernel uses atomics.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from lengen_kernels import launch
+from lengen_kernels.attention.backward import key_gradient_kernel, query_gradient_kernel
+from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
+from lengen_kernels.attention.forward import forward_kernel
+from lengen_kernels.attention.problem import Problem, processors, strides
+from lengen_kernels.attention.split import merge_kernel
+
+WAVES = 2  # of programs on every processor, below which a forward pass is split over keys
+SHORTEST_PART = 512  # keys, at capacity, of one split
+MOST_SPLITS = 512
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    cu_seqlens: Tensor | None,
+    longest: int,
+    softmax_scale: float,
+    table: Tensor | None = None,
+    beyond: str = "last",
+    slope: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_scale: Tensor | None = None,
+    window: int | None = None,
+    query_rows: Tensor | None = None,
+    cu_queries: Tensor | None = None,
+    precision: str = "ieee",
+    out_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attention and the logarithm of each row's sum of exponentials.
+
+    Args:
+        q: [Nq, H, D] or [B, T, H, D] in fp32, fp16 or bf16, any strides but the last, which is 1.
+        k, v: [N, Hk, D] or [B, T, Hk, D] like q; Hk divides H, and head h of q takes head h // (H / Hk).
+        cu_seqlens: [B+1] int32 or int64, first packed row of each sequence, then N; None for four dimensions.
+        longest: rows of the longest sequence, or more: the grid's capacity. Unused with four dimensions.
+        softmax_scale: factor of the products q . k.
+        table: [M, H, W] fp32, bias over distance; sequence b takes table b // (B / M).
+        beyond: "last", "zero" or "line": the bias at distances from W on.
+        slope: [M, H] fp32, of the line.
+        key_bias: [N, H] or [B, T, H] fp32. logit_scale: [Nq, H] or [B, T, H] fp32.
+        window: number of last keys that a row sees; all if None.
+        query_rows: [Nq] int32 or int64, increasing packed rows of k to which the rows of q belong; all if None.
+        cu_queries: [B+1], where each sequence's chosen rows begin in ``query_rows``; computed if None.
+        precision: "ieee", "tf32x3" or "tf32", of products of fp32 operands.
+        out_dtype: dtype of the output, by default that of q.
+
+    Returns:
+        out [Nq, H, D] or [B, T, H, D]; lse [Nq, H] or [B, T, H] fp32, in base 2.
+
+    Raises:
+        ValueError: operands that the kernels do not serve.
+    """
+    problem = Problem.of(
+        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
+        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
+        cu_queries=cu_queries, precision=precision,
+    )  # fmt: skip
+    out = torch.empty(q.shape, dtype=out_dtype or q.dtype, device=q.device)
+    lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
+    FORWARD[choose_forward(problem)](problem, out, lse)
+    return out, lse
+
+
+def backward(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    *,
+    cu_seqlens: Tensor | None,
+    longest: int,
+    softmax_scale: float,
+    table: Tensor | None = None,
+    beyond: str = "last",
+    slope: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    logit_scale: Tensor | None = None,
+    window: int | None = None,
+    query_rows: Tensor | None = None,
+    cu_queries: Tensor | None = None,
+    precision: str = "ieee",
+    needs_table: bool = True,
+    needs_key_bias: bool = True,
+    needs_logit_scale: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of ``forward``.
+
+    Args:
+        grad_out: like out, any dtype and strides. out, lse: what ``forward`` returned.
+        needs_table, needs_key_bias, needs_logit_scale: whether to compute these; ignored where they were not given.
+        The others as in ``forward``.
+
+    Returns:
+        Gradients of q, k and v in their dtype and shape; of table, key_bias and logit_scale in fp32 and their shape,
+        None where not given or not needed.
+
+    Raises:
+        ValueError: operands that the kernels do not serve.
+    """
+    problem = Problem.of(
+        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
+        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
+        cu_queries=cu_queries, precision=precision,
+    )  # fmt: skip
+    if grad_out.stride(-1) != 1:
+        grad_out = grad_out.contiguous()
+    wanted = Wanted(
+        table is not None and needs_table,
+        key_bias is not None and needs_key_bias,
+        logit_scale is not None and needs_logit_scale,
+    )
+    return BACKWARD[choose_backward(problem)](problem, grad_out, out, lse.contiguous(), wanted)
+
+
+class Wanted(NamedTuple):
+    """Which gradients are computed beside those of q, k and v."""
+
+    table: bool
+    key_bias: bool
+    logit_scale: bool
+
+
+def choose_backward(problem: Problem) -> str:
+    """Which of ``BACKWARD`` serves a call. Kernels for short rows belong here."""
+    return "tiles"
+
+
+def choose_forward(problem: Problem) -> str:
+    """Which of ``FORWARD`` serves a call. Kernels for short rows belong here."""
+    return "split" if splits(problem) > 1 else "tiles"
+
+
+def splits(problem: Problem) -> int:
+    """Parts of the keys, so that few queries fill the device; no part is shorter than ``SHORTEST_PART`` at capacity."""
+    programs = problem.sequences * problem.heads * triton.cdiv(problem.most, problem.tile("split").block_m)
+    wanted = WAVES * processors(problem.q.device) // max(1, programs)
+    return max(1, min(wanted, reach(problem) // SHORTEST_PART, MOST_SPLITS))
+
+
+def reach(problem: Problem) -> int:
+    """The largest number of keys that a query may see."""
+    return problem.longest if problem.window is None else min(problem.window, problem.longest)
+
+
+def _forward_by_tiles(problem: Problem, out: Tensor, lse: Tensor) -> None:
+    tile = problem.tile("forward")
+    count = triton.cdiv(problem.most, tile.block_m)
+    launch.launch(
+        forward_kernel,
+        count * problem.sequences * problem.heads,
+        p_out=out,
+        p_lse=lse,
+        p_sums=None,
+        p_totals=None,
+        p_maxima=None,
+        tiles=count,
+        group=problem.group,
+        all_queries=problem.queries,
+        SPLITS=1,
+        **problem.arguments(tile),
+    )
+
+
+def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
+    tile = problem.tile("split")
+    count, parts = triton.cdiv(problem.most, tile.block_m), splits(problem)
+    sums = torch.empty(parts, *problem.q.shape, dtype=torch.float32, device=out.device)
+    totals, maxima = (torch.empty(parts, *lse.shape, dtype=torch.float32, device=out.device) for _ in range(2))
+    launch.launch(
+        forward_kernel,
+        count * parts * problem.sequences * problem.heads,
+        p_out=None,
+        p_lse=None,
+        p_sums=sums,
+        p_totals=totals,
+        p_maxima=maxima,
+        tiles=count,
+        group=problem.sequences * problem.heads,
+        all_queries=problem.queries,
+        SPLITS=parts,
+        **problem.arguments(tile),
+    )
+    block = problem.tile("merge").block_m
+    launch.launch(
+        merge_kernel,
+        triton.cdiv(lse.numel(), block),
+        p_sums=sums,
+        p_totals=totals,
+        p_maxima=maxima,
+        p_out=out,
+        p_lse=lse,
+        pairs=lse.numel(),
+        SPLITS=parts,
+        D=problem.width,
+        BLOCK_D=problem.block_d,
+        BLOCK_M=block,
+        BLOCK_SPLITS=triton.next_power_of_2(parts),
+        num_warps=4,
+    )
+
+
+def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, wanted: Wanted) -> tuple:
+    delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
+    grad_q, grad_logit_scale, beyond = _query_gradients(problem, grad_out, out, lse, delta, wanted)
+    grad_k, grad_v, grad_key_bias = _key_gradients(problem, grad_out, lse, delta, wanted)
+    grad_table = _table_gradient(problem, grad_out, lse, delta, beyond) if wanted.table else None
+    return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
+
+
+def _query_gradients(
+    problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles]. Fills ``delta``."""
+    tile = problem.tile("query_gradient")
+    count = triton.cdiv(problem.most, tile.block_m)
+    grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
+    grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
+    beyond = None
+    if wanted.table and problem.beyond != "zero" and problem.table_width < reach(problem):
+        beyond = torch.empty(problem.sequences, problem.heads, count, dtype=lse.dtype, device=out.device)
+    launch.launch(
+        query_gradient_kernel,
+        count * problem.sequences * problem.heads,
+        p_out=out,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_grad_q=grad_q,
+        p_grad_logit_scale=grad_logit_scale,
+        p_beyond=beyond,
+        out_strides=strides(out),
+        grad_strides=strides(grad_out),
+        tiles=count,
+        group=problem.group,
+        **problem.arguments(tile),
+    )
+    return grad_q, grad_logit_scale, beyond
+
+
+def _key_gradients(
+    problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of k, v and the key bias."""
+    tile = problem.tile("key_gradient")
+    count = triton.cdiv(problem.longest, tile.block_n)
+    grad_k, grad_v = (torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) for rows in (problem.k, problem.v))
+    grad_key_bias = None
+    if wanted.key_bias:
+        grad_key_bias = torch.empty(problem.key_bias.shape, dtype=lse.dtype, device=lse.device)
+    launch.launch(
+        key_gradient_kernel,
+        count * problem.sequences * problem.key_heads,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_grad_k=grad_k,
+        p_grad_v=grad_v,
+        p_grad_key_bias=grad_key_bias,
+        grad_strides=strides(grad_out),
+        tiles=count,
+        group=problem.group,
+        **problem.arguments(tile),
+    )
+    return grad_k, grad_v, grad_key_bias
+
+
+def _table_gradient(problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, beyond: Tensor | None) -> Tensor:
+    """Gradient of the table from its distances, and what ``beyond`` holds of those beyond."""
+    grad_table = torch.empty(problem.table.shape, dtype=lse.dtype, device=lse.device)
+    chosen = problem.query_rows is not None
+    tile = problem.tile("chosen_rows" if chosen else "diagonal")
+    rows = triton.cdiv(problem.longest, tile.block_m)
+    distances = min(problem.table_width, reach(problem))
+    blocks = triton.cdiv(distances, tile.block_n) if chosen else min(rows, (distances - 1) // tile.block_n + 2)
+    pairs = len(problem.table) * problem.heads
+    needed = triton.cdiv(WAVES * processors(lse.device), max(1, blocks * pairs))
+    parts = max(1, min(needed, problem.per_model))
+    strips = max(1, min(triton.cdiv(needed, parts), problem.most if chosen else rows))
+    partial_width = blocks * tile.block_n
+    partial = torch.empty(pairs, parts * strips, 2, partial_width, dtype=lse.dtype, device=lse.device)
+    launch.launch(
+        chosen_rows_kernel if chosen else diagonal_kernel,
+        blocks * pairs * parts * strips,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_delta=delta,
+        p_partial=partial,
+        grad_strides=strides(grad_out),
+        lanes=pairs * parts * strips,
+        parts=parts,
+        strips=strips,
+        partial_width=partial_width,
+        **problem.arguments(tile),
+    )
+    block_w = problem.tile("table_gradient").block_n
+    launch.launch(
+        table_gradient_kernel,
+        pairs * triton.cdiv(problem.table_width, block_w),
+        p_partial=partial,
+        p_beyond=beyond,
+        p_grad_table=grad_table,
+        width=problem.table_width,
+        per_model=problem.per_model,
+        heads=problem.heads,
+        partials=parts * strips,
+        partial_width=partial_width,
+        tiles=0 if beyond is None else beyond.shape[-1],
+        BLOCK=tile.block_n,
+        BLOCK_W=block_w,
+        UPPER=not chosen,
+        num_warps=4,
+    )
+    return grad_table
+
+
+BACKWARD = {"tiles": _backward_by_tiles}
+FORWARD = {"tiles": _forward_by_tiles, "split": _forward_by_parts}

@@ -1,0 +1,197 @@
+"""What the kernels of one call share, from the arguments of a launcher: sizes, strides and options."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lengen_kernels import launch, tiles
+from lengen_kernels.attention import common
+
+WIDEST = 256  # head width D
+PRECISIONS = ("ieee", "tf32x3", "tf32")
+BEYOND = {"last": common.LAST, "zero": common.ZERO, "line": common.LINE}
+CACHED_KEYS = 32 << 20  # bytes of keys and values that programs running at the same time may share in the cache
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call of attention. Attributes are those of the launchers' arguments, and:
+
+    Attributes:
+        sequences, heads, key_heads, width: B, H of q, H of k, D.
+        queries: Nq. most: the largest number of queries that a sequence may have.
+        precision: of fp32 products. per_model: sequences that share a table.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    cu_seqlens: Tensor | None
+    longest: int
+    softmax_scale: float
+    table: Tensor | None
+    beyond: str
+    slope: Tensor | None
+    key_bias: Tensor | None
+    logit_scale: Tensor | None
+    window: int | None
+    query_rows: Tensor | None
+    cu_queries: Tensor | None
+    precision: str
+
+    @classmethod
+    def of(cls, q: Tensor, k: Tensor, v: Tensor, *, longest: int, precision: str, **options) -> Problem:
+        """Check what would make a kernel read outside its operands, and make dense what is small.
+
+        Raises:
+            ValueError: shapes, strides, dtypes or options that the kernels do not serve.
+        """
+        for name, rows in (("q", q), ("k", k), ("v", v)):
+            if rows.dtype not in (torch.float32, torch.float16, torch.bfloat16) or rows.dtype != q.dtype:
+                raise ValueError(f"q, k and v must be of one dtype, fp32, fp16 or bf16, and {name} is {rows.dtype}")
+            if rows.stride(-1) != 1 and rows.shape[-1] > 1:
+                raise ValueError(f"the last dimension of {name} must have stride 1, got {rows.stride(-1)}")
+        if not 1 <= q.shape[-1] <= WIDEST:
+            raise ValueError(f"the head width D must be 1 to {WIDEST}, got {q.shape[-1]}")
+        if k.shape != v.shape or q.dim() != k.dim() or q.shape[-1] != k.shape[-1] or q.shape[-2] % k.shape[-2]:
+            raise ValueError(f"q, k and v do not go together: {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+        if (q.dim() == 4) != (options["cu_seqlens"] is None):
+            raise ValueError("packed q, k and v [N, H, D] need cu_seqlens, and [B, T, H, D] must not have them")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        if options["beyond"] not in BEYOND or (options["beyond"] == "line") != (options["slope"] is not None):
+            raise ValueError(
+                f"beyond must be one of {tuple(BEYOND)}, with a slope for a line, got {options['beyond']!r}"
+            )
+        if options["query_rows"] is not None and options["cu_queries"] is None:
+            rows = options["query_rows"]
+            options["cu_queries"] = torch.searchsorted(rows, options["cu_seqlens"].to(rows.dtype))
+        for name in ("table", "slope", "key_bias", "logit_scale"):
+            if options[name] is not None:
+                options[name] = options[name].to(torch.float32).contiguous()
+        longest = q.shape[1] if q.dim() == 4 else longest
+        return cls(q, k, v, longest=longest, precision=precision, **options)
+
+    @property
+    def sequences(self) -> int:
+        return len(self.q) if self.cu_seqlens is None else len(self.cu_seqlens) - 1
+
+    @property
+    def heads(self) -> int:
+        return self.q.shape[-2]
+
+    @property
+    def key_heads(self) -> int:
+        return self.k.shape[-2]
+
+    @property
+    def width(self) -> int:
+        return self.q.shape[-1]
+
+    @property
+    def queries(self) -> int:
+        return self.q.shape[:-2].numel()
+
+    @property
+    def most(self) -> int:
+        return self.longest if self.query_rows is None else min(self.longest, self.queries)
+
+    @property
+    def table_width(self) -> int:
+        return 0 if self.table is None else self.table.shape[-1]
+
+    @property
+    def per_model(self) -> int:
+        """Sequences for each table."""
+        return 1 if self.table is None else max(1, self.sequences // len(self.table))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a logit is nothing but the product of a query and a key."""
+        options = (self.table, self.key_bias, self.logit_scale, self.window, self.query_rows)
+        return all(option is None for option in options)
+
+    @property
+    def block_d(self) -> int:
+        return max(16, triton.next_power_of_2(self.width))
+
+    @property
+    def group(self) -> int:
+        """Pairs (sequence, head) whose keys and values stay in the cache together."""
+        bytes_per_head = 2 * self.longest * self.width * self.k.element_size()
+        return max(1, min(self.sequences * self.heads, CACHED_KEYS // max(1, bytes_per_head)))
+
+    def tile(self, kernel: str) -> tiles.Tile:
+        """The tile of one of the kernels."""
+        operands = self.precision if self.q.dtype == torch.float32 else "16"
+        name = kernel if self.is_plain else f"{kernel} with options"
+        return tiles.choose(name, self.block_d, operands, self.longest, architecture(self.q.device))
+
+    def arguments(self, tile: tiles.Tile) -> dict:
+        """What every kernel takes, by the names of its parameters."""
+        return dict(
+            p_q=self.q,
+            p_k=self.k,
+            p_v=self.v,
+            q_strides=strides(self.q),
+            k_strides=strides(self.k),
+            v_strides=strides(self.v),
+            p_table=self.table,
+            p_slope=self.slope,
+            p_key_bias=self.key_bias,
+            p_logit_scale=self.logit_scale,
+            p_bounds=self.cu_seqlens,
+            p_query_rows=self.query_rows,
+            p_cu_queries=self.cu_queries,
+            scale=float(self.softmax_scale),
+            width=self.table_width,
+            window=self.window,
+            per_model=self.per_model,
+            sequences=self.sequences,
+            heads=self.heads,
+            longest=self.longest,
+            SHARE=self.heads // self.key_heads,
+            D=self.width,
+            BLOCK_D=self.block_d,
+            BLOCK_M=tile.block_m,
+            BLOCK_N=tile.block_n,
+            BEYOND=BEYOND[self.beyond],
+            PRECISION=self.precision if self.q.dtype == torch.float32 else "ieee",
+            COMPUTE=compute_dtype(self.q.dtype),
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+            maxnreg=tile.max_registers,
+        )
+
+
+def strides(rows: Tensor) -> tuple[int, int, int]:
+    """Strides of a sequence, a row and a head of [B, T, H, D], or of [N, H, D], where a sequence has none."""
+    return (0, *rows.stride()[:2]) if rows.dim() == 3 else rows.stride()[:3]
+
+
+def compute_dtype(dtype: torch.dtype) -> tl.dtype:
+    """What products are made of: the operands' dtype, but fp32 where the interpreter has no arithmetic for bf16."""
+    if dtype == torch.bfloat16 and launch.is_interpreted(common.load_rows):
+        return tl.float32
+    return {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}[dtype]
+
+
+@functools.cache
+def architecture(device: torch.device) -> str:
+    """Row of the tile table for a device; the CPU's interpreter takes the tiles of an H100."""
+    if device.type != "cuda":
+        return "sm90"
+    major, _ = torch.cuda.get_device_capability(device)
+    return {8: "sm80", 9: "sm90"}.get(major, "sm100")
+
+
+@functools.cache
+def processors(device: torch.device) -> int:
+    """Streaming multiprocessors of a device; those of an H100 for the interpreter."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132

@@ -1,0 +1,119 @@
+"""The tile of every kernel: block sizes, warps and stages of the software pipeline. Nothing is tuned at run time.
+
+A row is found by kernel, with or without options (bias, scale, window, chosen rows), by the operands, "16" for 16-bit
+ones and the precision for fp32 ones, by padded head width, and where it makes a difference by length class and
+architecture. Rows were chosen by the compiler's figures for sm90 (``benchmarks/compilation.py``): the largest tile
+without spills whose registers let several programs share a processor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tile(NamedTuple):
+    """Rows of queries and of keys in a tile, warps of a program, stages of its loads, bound of a thread's registers.
+
+    Without a bound the assembler takes more registers than it needs, and fewer programs share a processor.
+    """
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+    max_registers: int | None = None
+
+
+WIDTHS = (16, 32, 64, 128, 256)
+SHORT = 128  # tokens: sequences of at most two tiles of 64
+
+# Wide heads need small tiles, and so do fp32 operands: three tf32 products or scalar arithmetic take registers.
+TILES = {
+    "forward": {
+        "16": [Tile(128, 64, 8, 3, 128)] * 3 + [Tile(128, 64, 8, 2), Tile(64, 32, 8, 2)],
+        "tf32": [
+            Tile(64, 64, 4, 2, 168),
+            Tile(64, 64, 4, 2),
+            Tile(64, 64, 4, 2),
+            Tile(32, 32, 8, 2),
+            Tile(16, 32, 8, 1),
+        ],
+        "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "forward with options": {
+        "16": [Tile(64, 64, 4, 3, 168)] * 3 + [Tile(64, 32, 8, 2), Tile(64, 32, 8, 1)],
+        "tf32": [Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1)],
+        "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "query_gradient": {
+        "16": [Tile(64, 64, 4, 2, 168)] * 3 + [Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
+        "tf32": [
+            Tile(64, 64, 4, 2, 168),
+            Tile(64, 32, 4, 2),
+            Tile(64, 32, 4, 2),
+            Tile(32, 32, 8, 1),
+            Tile(16, 16, 8, 1),
+        ],
+        "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "query_gradient with options": {
+        "16": [Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
+        "tf32": [Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "ieee": [Tile(64, 32, 8, 2)] * 3 + [Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "key_gradient": {
+        "16": [Tile(32, 64, 4, 2, 168)] * 3 + [Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
+        "tf32": [Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 32, 4, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "key_gradient with options": {
+        "16": [Tile(32, 64, 4, 2, 168), Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
+        "tf32": [Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+        "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "diagonal with options": {
+        "16": [Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(32, 32, 8, 1)],
+        "tf32": [Tile(64, 64, 4, 2), Tile(32, 32, 4, 2), Tile(16, 16, 4, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
+        "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1)] * 2,
+    },
+    "split with options": {
+        "16": [
+            Tile(16, 128, 4, 2),
+            Tile(16, 64, 4, 2, 168),
+            Tile(16, 64, 4, 2, 168),
+            Tile(16, 64, 4, 2),
+            Tile(16, 32, 4, 2),
+        ],
+        "tf32": [Tile(16, 64, 4, 2)] * 3 + [Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)],
+        "ieee": [Tile(16, 64, 4, 2)] * 2 + [Tile(16, 32, 4, 2)] + [Tile(16, 16, 4, 2)] * 2,
+    },
+    "chosen_rows with options": {
+        "16": [Tile(16, 64, 4, 1, 168)] * 4 + [Tile(16, 32, 4, 1)],
+        "tf32": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
+        "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
+    },
+}
+EXCEPTIONS = {
+    ("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2),
+    ("diagonal with options", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+}
+BOUND = {"sm80": 255, "sm100": None}  # where the rows' own bounds of registers would spill
+FIXED = {"merge": Tile(16, 16, 4, 1), "table_gradient": Tile(16, 128, 4, 1)}  # no products: one tile for all
+SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
+
+
+def choose(kernel: str, block_d: int, operands: str, longest: int, architecture: str) -> Tile:
+    """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
+
+    ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
+    ``EXCEPTIONS``; the bounds of registers are those of sm90, for the products of the others take more.
+    """
+    name = kernel.removesuffix(" with options")
+    if name in FIXED:
+        return FIXED[name]
+    rows = TILES.get(kernel) or TILES[f"{name} with options"]
+    tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
+    tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
+    if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
+        tile = SHORT_FORWARD
+    return tile._replace(max_registers=BOUND.get(architecture, tile.max_registers))
