@@ -79,7 +79,7 @@ def _trained_and_tested(plan: Plan) -> RunDirectory:
     path = RUNS / plan.name
     resume = (path / "config.json").exists()
     evaluation = {"lengths": [[n, n] if isinstance(n, int) else list(n) for n in lengths], "count": None}
-    settings = {**run_settings(model_config, what, train_config), "evaluation": evaluation}
+    settings = {**run_settings(model_config, what, train_config), "device": "cpu", "evaluation": evaluation}
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, settings)
     print(f"\n{plan.name}", flush=True)
     if (path / "accuracy.json").exists():

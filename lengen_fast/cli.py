@@ -78,10 +78,7 @@ def tasks_command(options: argparse.Namespace) -> None:
 
     described = [lf.task(name) for name in ([options.task] if options.task else lf.tasks())]
     if options.json:
-        names = ("name", "family", "min_length", "chance", "description")
-        _print_json(
-            {"tasks": [{**{name: getattr(t, name) for name in names}, "hard": t.hard_means} for t in described]}
-        )
+        _print_json({"tasks": [_as_json(task) for task in described]})
     elif options.task:
         _print_table([[f"{name}:", value] for name, value in _details(described[0])])
     else:

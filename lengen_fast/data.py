@@ -44,7 +44,7 @@ def evaluation_stream(purpose: str, low: int, high: int) -> int:
     return _PURPOSES[purpose] << 62 | low << _LENGTH_BITS | high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B strings packed end to end.
 

@@ -83,7 +83,7 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
         "train_length": train.length,
         "eval_lengths": [low if low == high else (low, high) for low, high in config["evaluation"]["lengths"]],
         "count": config["evaluation"]["count"],
-        "device": config["device"],
+        "device": config.get("device", "cpu"),
         **{name: getattr(model, name) for name in MODEL_OPTIONS},
         **{name: getattr(train, name) for name in TRAIN_OPTIONS},
     }

@@ -83,7 +83,9 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"could not make the directory {path}: {error.strerror}") from error
         try:
-            write_json(path / "config.json", config)
+            write_atomically(path / "config.json", _as_json(config), new=True)
+        except FileExistsError:
+            raise ValueError(f"{path} was taken by another process a moment ago: choose another directory") from None
         except RunError:
             if not existed:
                 path.rmdir()
@@ -193,6 +195,8 @@ class RunDirectory:
         """Drop what a killed process was writing when it died."""
         for path in self.path.glob(".*.tmp"):
             path.unlink(missing_ok=True)
+        if self.finished:
+            (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
 
     def rewind_metrics(self, step: int) -> list[dict]:
         """Drop the lines after ``step``, which a resumed run will write again; return those kept."""
@@ -222,10 +226,11 @@ class RunDirectory:
         return tensors, state
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, new: bool = False) -> None:
     """Write a file under another name, flush it to disk and rename it; on failure the old file stays and no other.
 
     Raises:
+        FileExistsError: with ``new``, the file is there already.
         RunError: the disk is full, or the file cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -234,7 +239,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            os.link(temporary, path)  # which never replaces
+        else:
+            os.replace(temporary, path)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
@@ -244,7 +254,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """``write_atomically`` of indented JSON."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomically(path, _as_json(content))
+
+
+def _as_json(content: dict) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def read_json(path: Path) -> dict:

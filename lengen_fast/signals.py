@@ -15,7 +15,7 @@ def collected_signals(wanted: bool) -> Iterator[list[int]]:
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
 
     def catch(number: int, frame: object) -> None:
         caught.append(number)

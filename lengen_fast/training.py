@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -215,11 +216,13 @@ def train(
         train_config = replace(train_config, length=(task.min_length, 50))
     check_settings(config, task, train_config)
     check_device(device)
-    directory = _directory(config, task, train_config, out, resume)
+    settings = {**run_settings(config, task, train_config), "device": str(device)}
+    directory = _directory(settings, out, resume)
     trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
     alone = contextlib.nullcontext() if directory is None else directory.locked()
     with alone, _threads(train_config.threads or _threads_for(config)):
         if directory is not None and directory.finished:
+            directory.discard_leftovers()
             return trainer.finished_run()
         if resume:
             trainer.restore()
@@ -407,12 +410,11 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
     check_context(config, task, task.check_lengths(low, high)[-1])
 
 
-def _directory(config, task, train_config, out, resume) -> RunDirectory | None:
+def _directory(settings: dict, out: str | os.PathLike | RunDirectory | None, resume: bool) -> RunDirectory | None:
     if out is None:
         if resume:
             raise ValueError("resume needs out, the directory of the run to go on with")
         return None
-    settings = run_settings(config, task, train_config)
     if isinstance(out, RunDirectory):
         directory = out
     else:
@@ -429,7 +431,7 @@ def _first_difference(config: dict, settings: dict) -> str | None:
             inner = _first_difference(config[key], value)
             if inner is not None:
                 return f"{key}.{inner}"
-        elif config[key] != value:
+        elif config.get(key) != value:
             return key
     return None
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -400,6 +401,45 @@ def test_equal_bits_from_any_number_of_threads(lengths, threads):
     for count in (2, 3):
         threads(count)
         assert all(map(torch.equal, alone, results(compute, *operands)))
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+@pytest.mark.parametrize("spread", ["summed heads", "transposed", "every second"])
+def test_gradients_of_the_output_may_have_any_strides(heads, spread):
+    rows = torch.tensor([0, 2, 5, 6])
+    operands = draw(4, heads, 8), draw(7, 1, 8, seed=1), draw(7, 1, 8, seed=2)
+    shapes = {
+        "summed heads": lambda x: x.sum(1).square(),
+        "transposed": lambda x: x.transpose(0, 1) * draw(heads, 4, 8, seed=3).to(x),
+        "every second": lambda x: x[..., ::2] * 2,
+    }
+
+    def gradients(function, dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in operands]
+        out = function(*leaves, cu_seqlens=bounds_of([3, 4]), query_rows=rows)
+        return torch.autograd.grad(shapes[spread](out).sum(), leaves)
+
+    def define(q, k, v, **options):
+        return reference.attention(q.new_zeros(7, heads, 8).index_copy(0, rows, q), k, v, **options)
+
+    for one, other in zip(gradients(attention, torch.float32), gradients(define, torch.float64), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+def test_activation_checkpointing_computes_the_same():
+    q = draw(5, 1, 8, dtype=torch.float32).requires_grad_()
+    loss = torch.utils.checkpoint.checkpoint(lambda q: attention(q, q, q).square().sum(), q, use_reentrant=False)
+    (gradient,) = torch.autograd.grad(loss, q)
+    assert torch.equal(gradient, torch.autograd.grad(attention(q, q, q).square().sum(), q)[0])
+
+
+@pytest.mark.parametrize("given", [
+    {"cu_seqlens": torch.tensor([0, 5], device="meta")},
+    {"query_rows": torch.tensor([0, 1, 2, 3, 4], device="meta")},
+])  # fmt: skip
+def test_rows_elsewhere_are_refused(given):
+    with pytest.raises(ValueError, match="must be on the device of k"):
+        attention(*draw(3, 5, 1, 4).unbind(), **given)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """``lengen_fast.ops.embed`` against its definition: tokens, positions, offsets, and what does not fit."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lengen_fast.ops import Packing, embed, reference
 
@@ -111,3 +113,47 @@ def test_a_token_outside_the_vocabulary_is_refused(token):
 def test_a_packing_of_other_rows_is_refused():
     with pytest.raises(ValueError, match="packs 5 rows and is given with 4"):
         embed(torch.zeros(4, dtype=torch.int64), *tables(), cu_seqlens=Packing.uniform(1, 5))
+
+
+# ---- what may not reach the kernel ----
+
+TOKENS = torch.arange(5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((TOKENS, torch.rand(10, 40), torch.rand(100, 1)), {}, r"position_table must be \[context, 40\]"),
+        ((TOKENS.view(1, 5), torch.rand(10, 4)), {}, r"tokens must be packed, \[N\]"),
+        ((TOKENS, torch.rand(10)), {}, r"token_table must be \[V, C\]"),
+        ((TOKENS.to("meta"), torch.rand(10, 4)), {}, "must be on one device"),
+        ((TOKENS, torch.rand(10, 4), torch.rand(20, 4)), {"offsets": torch.tensor([2**63 - 1])}, "positions"),
+        ((TOKENS, torch.rand(10, 4), torch.rand(20, 4)), {"offsets": torch.tensor([1.0])}, "whole numbers"),
+        ((TOKENS, torch.rand(10, 4)), {"cu_seqlens": torch.arange(6), "offsets": torch.tensor([7])}, "offsets must be"),
+    ],
+)
+def test_operands_that_do_not_fit_are_named(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        embed(*arguments, **options)
+
+
+def test_tokens_changed_before_the_backward_pass_are_noticed():
+    numbers = np.arange(5)
+    out = embed(torch.from_numpy(numbers), torch.rand(10, 4, requires_grad=True))
+    numbers[:] = 10**12
+    with pytest.raises(RuntimeError, match="were changed"):
+        out.sum().backward()
+
+
+def test_transforms_and_second_derivatives():
+    token_table, position_table = torch.rand(10, 4), torch.rand(20, 4)
+    loss = lambda a, b: embed(TOKENS, a, b, offsets=torch.tensor([3])).pow(3).sum()  # noqa: E731
+    leaves = [token_table.clone().requires_grad_(), position_table.clone().requires_grad_()]
+    expected = torch.autograd.grad(loss(*leaves), leaves, create_graph=True)
+    for one, other in zip(torch.func.grad(loss, (0, 1))(token_table, position_table), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    second = torch.autograd.grad(sum(x.sum() for x in expected), leaves[0])[0]
+    rows = token_table[TOKENS] + position_table[3:8]
+    torch.testing.assert_close(second[:5], 12 * rows)
+    with FakeTensorMode():
+        assert embed(torch.zeros(5, dtype=torch.int64), torch.rand(10, 4)).shape == (5, 4)

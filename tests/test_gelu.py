@@ -69,3 +69,12 @@ def test_compiled_and_transformed():
 def gradient_of_sum(x):
     leaf = x.clone().requires_grad_()
     return torch.autograd.grad(gelu(leaf).sum(), leaf)[0]
+
+
+def test_vmap_over_strided_and_shared_inputs():
+    for x in (torch.randn(6, 4)[::2], torch.randn(4).expand(3, 4)):
+        torch.testing.assert_close(torch.vmap(gelu)(x), gelu(x.contiguous()))
+
+
+def test_a_single_number():
+    assert float(gelu(torch.tensor(1.0))) == pytest.approx(0.841192, abs=1e-6)

@@ -27,7 +27,6 @@ def test_every_row_knows_its_sequence_and_its_place(device, lengths, dtype):
     assert packing.shape == (len(lengths), sum(lengths), max(lengths))
     assert packing.sequence_of_row.tolist() == [sequence for sequence, _ in rows]
     assert packing.position_in_sequence.tolist() == [place for _, place in rows]
-    assert packing.is_uniform == (len(set(lengths)) == 1)
 
 
 @pytest.mark.parametrize("lengths", [[2, 2], [3, 0, 1]], ids=str)

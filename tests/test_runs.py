@@ -379,3 +379,18 @@ def test_a_run_in_use_is_refused_until_it_is_let_go(run):
     assert refused.returncode == 1
     assert "is being trained by another process" in refused.stderr
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "mine\n"
+
+
+def test_of_two_that_begin_one_run_at_once_one_is_refused(tmp_path, monkeypatch):
+    """Both have found the directory empty when the first writes its settings."""
+    settings = {"task": {}, "model": {}, "train": {}, "seed": 0}
+
+    def other_process():
+        monkeypatch.setattr(runs, "commit", lambda: None)
+        RunDirectory.create(tmp_path / "run", settings | {"seed": 1})
+
+    monkeypatch.setattr(runs, "commit", other_process)
+    with pytest.raises(ValueError, match="taken by another process"):
+        RunDirectory.create(tmp_path / "run", settings)
+    assert RunDirectory.open(tmp_path / "run").config["seed"] == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]

@@ -81,7 +81,7 @@ struct Gradients {
 
 // ---- working memory ----
 
-// Uninitialised memory of one thread, kept between jobs.
+// Memory of one thread, kept between jobs; contents left from before.
 class Memory {
  public:
   float* of(int64_t count) {
@@ -367,7 +367,7 @@ inline void run_forward(const Job& job, const Output& output) {
   for (int64_t begin = job.begin; begin < job.end; begin += block_rows) {
     const Block block(job, begin);
     const int64_t row = block.row_of_buffer();
-    float* const scores = scratch.scores.of(block_rows * row);
+    float* const scores = scratch.scores.of((block.end - block.begin) * row);
     multiply_across(block, q, across.across, across.across_row, width, scores);
     block.for_each_tile(block.low, block.high, [&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
       for (int64_t query = first; query < first + count; ++query) {
@@ -423,8 +423,8 @@ inline void run_backward(const Job& job, const Gradients& gradients, const Share
   for (int64_t begin = job.begin; begin < job.end; begin += block_rows) {
     const Block block(job, begin);
     const int64_t row = block.row_of_buffer();
-    float* const scores = scratch.scores.of(block_rows * row);
-    float* const products = scratch.products.of(block_rows * row);
+    float* const scores = scratch.scores.of((block.end - block.begin) * row);
+    float* const products = scratch.products.of((block.end - block.begin) * row);
     multiply_across(block, q, across.across, across.across_row, width, scores);
     multiply_across(block, grad_out, values_across, across.across_row, width, products);
     block.for_each_tile(block.low, block.high, [&](int64_t first, int64_t count, int64_t key, int64_t key_end) {

@@ -1,4 +1,5 @@
-// Python bindings of the CPU kernels. Arrays come as addresses: the caller (lengen_fast/ops/cpu.py) has checked them.
+// Python bindings of the CPU kernels. Arrays come as addresses; lengen_fast/ops/cpu.py and attention_cpu.py see to
+// their dtypes, strides and sizes, and fits() to the row numbers and tokens in them.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -64,9 +65,9 @@ void bind_attention(py::module_& module) {
       });
 }
 
-Embedding embedding(int64_t sequences, int64_t width, Address tokens, Address bounds, Address offsets, int64_t vocabulary,
+Embedding embedding(int64_t sequences, int64_t rows, int64_t width, Address tokens, Address bounds, Address offsets, int64_t vocabulary,
                     int64_t context) {
-  return {sequences, width, pointer<const int64_t>(tokens), pointer<const int64_t>(bounds), pointer<const int64_t>(offsets),
+  return {sequences, rows, width, pointer<const int64_t>(tokens), pointer<const int64_t>(bounds), pointer<const int64_t>(offsets),
           vocabulary, context};
 }
 
@@ -82,7 +83,7 @@ void bind_embedding(py::module_& module) {
       .def("backward",
            [](const Embedding& problem, Address gradient, Address token_table, Address position_table, int threads) {
              const py::gil_scoped_release release;
-             embed_backward(problem, pointer<const float>(gradient), pointer<float>(token_table), pointer<float>(position_table),
+             return embed_backward(problem, pointer<const float>(gradient), pointer<float>(token_table), pointer<float>(position_table),
                             threads);
            });
 }

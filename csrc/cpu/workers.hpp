@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -38,7 +39,7 @@ inline RunOnTeam openmp_of_this_process() {
   return run;
 }
 
-// Calls work(0) ... work(count-1), each once, on up to `threads` threads, in no order. `work` must not throw.
+// Calls work(0) ... work(count-1), each once, on up to `threads` threads, in no order, and passes on the first exception.
 template <class Work>
 void share_among_threads(int64_t count, int threads, Work&& work) {
   const int64_t team = std::min<int64_t>(threads, count);
@@ -50,16 +51,26 @@ void share_among_threads(int64_t count, int threads, Work&& work) {
     Work& work;
     int64_t count;
     std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error{};
 
-    static void take(void* turns) {
+    static void take(void* turns) noexcept {
       auto& self = *static_cast<Turns*>(turns);
-      for (int64_t i; (i = self.next.fetch_add(1, std::memory_order_relaxed)) < self.count;) self.work(i);
+      try {
+        for (int64_t i; (i = self.next.fetch_add(1, std::memory_order_relaxed)) < self.count;) self.work(i);
+      } catch (...) {
+        if (!self.failed.exchange(true)) self.error = std::current_exception();
+      }
     }
   } turns{work, count};
-  if (const RunOnTeam run = openmp_of_this_process()) return run(&Turns::take, &turns, static_cast<unsigned>(team), 0);
-  std::vector<std::jthread> helpers;
-  for (int64_t i = 1; i < team; ++i) helpers.emplace_back(&Turns::take, &turns);
-  Turns::take(&turns);
+  if (const RunOnTeam run = openmp_of_this_process()) {
+    run(&Turns::take, &turns, static_cast<unsigned>(team), 0);
+  } else {
+    std::vector<std::jthread> helpers;
+    for (int64_t i = 1; i < team; ++i) helpers.emplace_back(&Turns::take, &turns);
+    Turns::take(&turns);
+  }
+  if (turns.failed) std::rethrow_exception(turns.error);
 }
 
 }  // namespace lengen::cpu

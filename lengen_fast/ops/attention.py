@@ -7,15 +7,16 @@ import os
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lengen_fast.ops import attention_op
+from lengen_fast.ops import attention_op, cpu
 from lengen_fast.ops import packing as packings
 from lengen_fast.ops.bias import DistanceBias
 from lengen_fast.ops.packing import Packing, RowSelection
 
 WIDEST = 256  # head width D
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 PRECISIONS = ("auto", "ieee", "tf32x3", "tf32")
 
 
@@ -41,7 +42,8 @@ def attention(
     Sums are in fp32 (fp64 for fp64 operands), the largest score of a row is subtracted, and the division comes last, so
     that uniform attention is exactly uniform. Gradients for q, k, v, bias, key_bias and logit_scale are the same to the
     last bit from run to run; there are no second derivatives. Under autocast q, k and v are cast as for PyTorch's
-    scaled_dot_product_attention.
+    scaled_dot_product_attention; and as there, a NaN or infinity in v may reach earlier rows of its own sequence
+    (weight 0 times NaN).
 
     Args:
         q: [N, H, D] packed, or [B, T, H, D], fp32, fp16, bf16 or fp64, D up to 256, any strides; with ``query_rows``,
@@ -88,8 +90,10 @@ def attention(
         q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     out_dtype = q.dtype if out_dtype is None else out_dtype
     scale = 1 / math.sqrt(q.shape[-1]) if softmax_scale is None else float(softmax_scale)
-    if q.numel() == 0:
-        return q.clone().to(out_dtype)  # nothing to compute, and still in the graph
+    if q.numel() == 0:  # nothing to compute, and all operands still in the graph
+        nothing = [x.sum() * 0 for x in (k, v, key_bias, bias and bias.table) if x is not None and x.requires_grad]
+        return sum(nothing, q.clone()).to(out_dtype)
+    window = None if window is None or window >= k.shape[-3] else window
     return _operate(q, k, v, scale, bias, key_bias, logit_scale, window, place, precision, out_dtype)
 
 
@@ -120,15 +124,23 @@ def _bounds(k: Tensor, cu_seqlens: Tensor | Packing | None, query_rows: Tensor |
         cu_seqlens, longest = packing.cu_seqlens, packing.longest
         if _is_debugging(cu_seqlens):
             packings.check_bounds(cu_seqlens, packing.total)
+    _check_device("cu_seqlens", cu_seqlens, k)
     if isinstance(query_rows, RowSelection):
+        _check_device("query_rows", query_rows.rows, k)
         RowSelection.of(Packing(cu_seqlens, len(k), longest), query_rows)
         # where each sequence's chosen rows begin is worth knowing on a GPU alone
         return cu_seqlens, longest, query_rows.rows, query_rows.packing.cu_seqlens if k.device.type == "cuda" else None
     if query_rows is not None:
         packings.check_row_vector(query_rows)
+        _check_device("query_rows", query_rows, k)
         if _has_values(query_rows) and (query_rows.device.type == "cpu" or _is_debugging(query_rows)):
             packings.check_rows(query_rows, len(k))
     return cu_seqlens, longest, query_rows, None
+
+
+def _check_device(name: str, x: Tensor, k: Tensor) -> None:
+    if x.device != k.device:
+        raise ValueError(f"{name} must be on the device of k, {k.device}, got {x.device}")
 
 
 def _is_debugging(x: Tensor) -> bool:
@@ -174,9 +186,7 @@ def _operate(
 
 def _is_eager(q: Tensor) -> bool:
     """Whether nothing but autograd is looking, and the CPU kernel serves."""
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    return type(q) in (Tensor, nn.Parameter) and attention_op.implementation(q) is attention_op.attention_cpu
+    return cpu.is_plain(q) and attention_op.implementation(q) is attention_op.attention_cpu
 
 
 # ---- checks ----
@@ -197,8 +207,8 @@ def _heads(q: Tensor, k: Tensor) -> int:
 
 
 def _check_operands(q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[int]) -> None:
-    if not q.is_floating_point():
-        raise ValueError(f"q, k and v must be of a floating dtype, got {q.dtype}")
+    if q.dtype not in DTYPES:
+        raise ValueError(f"q, k and v must be fp32, fp16, bf16 or fp64, a floating dtype, got {q.dtype}")
     if q.shape != wanted:
         raise ValueError(f"q must have shape {tuple(wanted)} to go with k and query_rows, got {tuple(q.shape)}")
     if k.dtype == v.dtype == q.dtype and k.device == v.device == q.device:

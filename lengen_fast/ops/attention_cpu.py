@@ -53,7 +53,7 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, table, key_bias and logit_scale, from what ``forward`` returned; None if not needed."""
     problem, _alive = _problem(q, k, v, **options)
-    grad_out, out = _rows(grad_out), _rows(out)
+    grad_out, out = _rows(grad_out).contiguous(), _rows(out).contiguous()  # heads folded into rows, as those of q
     grad_q, grad_k, grad_v = torch.empty(_rows(q).shape), torch.empty(_rows(k).shape), torch.empty(_rows(v).shape)
     table, key_bias, logit_scale = (
         torch.empty(options[name].shape) if needed else None
@@ -119,13 +119,13 @@ def _problem(
 
 def _rows(x: Tensor) -> Tensor:
     """[N, H, D] or [B, T, H, D] to fp32 [N, H, D] whose last dimension has stride 1."""
-    x = (x.flatten(0, 1) if x.dim() == 4 else x).float()
+    x = (x.flatten(0, 1) if x.dim() == 4 else x).float().resolve_neg()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _flat(term: Tensor) -> Tensor:
     """[N, H] or [B, T, H] to [N, H]."""
-    return term.flatten(0, 1) if term.dim() == 3 else term
+    return (term.flatten(0, 1) if term.dim() == 3 else term).resolve_neg()
 
 
 def _operand(x: Tensor) -> tuple[int, int, int]:

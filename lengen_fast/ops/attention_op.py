@@ -208,7 +208,8 @@ class Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        operands, terms = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
+        operands, terms = saved[:5], saved[5:]
         needs = ctx.needs_input_grad[3:6]
         if torch.is_grad_enabled():  # create_graph: the operator refuses when the gradient is differentiated
             given = {**dict(zip(OPTION_NAMES, terms, strict=False)), **ctx.options, "precision": "ieee"}

@@ -41,10 +41,10 @@ class DistanceBias:
                 f"got {tuple(self.table.shape)} and {self.table.dtype}"
             )
         if isinstance(self.beyond, Tensor):
-            if self.beyond.shape != self.table.shape[:1]:
+            if self.beyond.shape != self.table.shape[:1] or self.beyond.device != self.table.device:
                 raise ValueError(
-                    f"beyond must be 'last', 'zero' or a slope for each of {len(self.table)} heads, "
-                    f"got a tensor of shape {tuple(self.beyond.shape)}"
+                    f"beyond must be 'last', 'zero' or a slope for each of {len(self.table)} heads on "
+                    f"{self.table.device}, got a tensor of shape {tuple(self.beyond.shape)} on {self.beyond.device}"
                 )
         elif self.beyond not in BEYOND:
             raise ValueError(f"beyond must be 'last', 'zero' or a slope [H], got {self.beyond!r}")

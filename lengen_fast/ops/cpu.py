@@ -1,21 +1,31 @@
 """The CPU kernels of ``csrc/cpu`` on tensors: fp32, exact, without padding, the same bits for any number of threads.
 
-Tensors in, tensors out, no autograd and no checks: ``attention`` and ``gelu`` call these where ``serves`` says so.
+Tensors in, tensors out, no autograd: ``embed`` and ``gelu`` call these where ``serves`` says so. Those of attention are
+in ``attention_cpu``.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from lengen_fast import _cpu
 
 
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether these are ordinary tensors of this machine's memory, and nothing but autograd looks on: no compiler, no
+    transform of torch.func, no forward-mode differentiation, no fake tensors."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    if forward_ad._current_level >= 0:
+        return False
+    return all(type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and not x.is_neg() for x in tensors)
+
+
 def serves(*tensors: Tensor) -> bool:
-    """Whether the kernels take these: fp32 in this machine's memory, neighbours in the last dimension."""
-    return all(
-        tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.stride(-1) == 1 for tensor in tensors
-    )
+    """Whether the kernels take these: plain, fp32 and contiguous."""
+    return is_plain(*tensors) and all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
 
 
 def embed(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[Tensor]) -> Tensor | None:
@@ -43,7 +53,8 @@ def embed_backward(
     gradients = [torch.zeros(table.shape) for table in tables]
     addresses = (gradients[0].data_ptr(), gradients[1].data_ptr() if len(tables) > 1 else 0)
     problem = _embedding(tokens, bounds, offsets, tables)
-    problem.backward(gradient.data_ptr(), *addresses, torch.get_num_threads())
+    if not problem.backward(gradient.data_ptr(), *addresses, torch.get_num_threads()):
+        raise RuntimeError("tokens or offsets were changed between the forward and the backward pass of embed")
     return gradients
 
 
@@ -64,4 +75,5 @@ def gelu_backward(gradient: Tensor, x: Tensor) -> Tensor:
 def _embedding(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[Tensor]) -> _cpu.Embedding:
     first = 0 if offsets is None else offsets.data_ptr()
     rows = (len(tables[0]), len(tables[1]) if len(tables) > 1 else 0)
-    return _cpu.Embedding(len(bounds) - 1, tables[0].shape[1], tokens.data_ptr(), bounds.data_ptr(), first, *rows)
+    shape = len(bounds) - 1, len(tokens), tables[0].shape[1]
+    return _cpu.Embedding(*shape, tokens.data_ptr(), bounds.data_ptr(), first, *rows)

@@ -38,35 +38,36 @@ def embed(
         ValueError: ``cu_seqlens`` or ``offsets`` do not go with the tokens, a sequence reaches past the end of
             ``position_table``, or (on a CPU) a token or an offset is out of range.
     """
+    _check_shapes(tokens, token_table, position_table)
     packing = Packing.of(tokens, cu_seqlens)
-    if position_table is not None:
-        if packing.longest > len(position_table):
-            raise ValueError(_too_long(packing.longest, len(position_table)))
-        if offsets is not None:
-            _check_offsets(offsets, packing)
-    if _has_kernel(tokens, token_table, position_table, offsets):
+    if offsets is not None:
+        _check_offsets(offsets, packing)
+    if position_table is not None and packing.longest > len(position_table):
+        raise ValueError(_too_long(packing.longest, len(position_table)))
+    if _has_kernel(tokens, packing, offsets, _given((token_table, position_table))):
         embedded = _Embed.apply(tokens, packing.bounds, offsets, token_table, position_table)
         if embedded is not None:
             return embedded
     embedded = _token_vectors(tokens, token_table)
     if position_table is None:
         return embedded
-    positions = packing.position_in_sequence
-    if offsets is not None:
-        positions = positions + offsets.index_select(0, packing.sequence_of_row)
     try:
-        return embedded + F.embedding(positions, position_table)
+        return embedded + F.embedding(_positions(packing, offsets), position_table)
     except IndexError:
-        raise ValueError(_too_long(int(positions.max()) + 1, len(position_table))) from None
+        longest = int(_positions(packing, offsets).max()) + 1
+        raise ValueError(_too_long(longest, len(position_table))) from None
 
 
-def _has_kernel(tokens: Tensor, token_table: Tensor, position_table: Tensor | None, offsets: Tensor | None) -> bool:
-    if torch.compiler.is_compiling() or tokens.dtype != torch.int64:
+def _positions(packing: Packing, offsets: Tensor | None) -> Tensor:
+    positions = packing.position_in_sequence
+    return positions if offsets is None else positions + offsets.index_select(0, packing.sequence_of_row)
+
+
+def _has_kernel(tokens: Tensor, packing: Packing, offsets: Tensor | None, tables: list[Tensor]) -> bool:
+    numbers = [tokens, packing.cu_seqlens] if offsets is None else [tokens, packing.cu_seqlens, offsets]
+    if not cpu.serves(*tables) or not cpu.is_plain(*numbers):
         return False
-    if offsets is not None and (offsets.dtype != torch.int64 or not offsets.is_contiguous()):
-        return False
-    tables = [token_table] if position_table is None else [token_table, position_table]
-    return cpu.serves(*tables) and all(tensor.is_contiguous() for tensor in (tokens, *tables))
+    return all(x.dtype == torch.int64 and x.is_contiguous() for x in (tokens, *numbers[2:]))
 
 
 class _Embed(torch.autograd.Function):
@@ -78,15 +79,35 @@ class _Embed(torch.autograd.Function):
         return cpu.embed(tokens, bounds, offsets, _given(tables))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         tokens, bounds, offsets, *tables = ctx.saved_tensors
-        gradients = cpu.embed_backward(gradient.contiguous(), tokens, bounds, offsets, _given(tables))
+        if torch.is_grad_enabled():  # create_graph: in operations that are differentiable themselves
+            packing = Packing(bounds, len(tokens), int(bounds.diff().max()))
+            rows = [tokens, _positions(packing, offsets)][: len(_given(tables))]
+            pairs = zip(_given(tables), rows, strict=True)
+            gradients = [torch.zeros_like(table).index_add(0, row, gradient) for table, row in pairs]
+        else:
+            gradients = cpu.embed_backward(gradient.contiguous(), tokens, bounds, offsets, _given(tables))
         return None, None, None, *gradients, *(None for table in tables if table is None)
 
 
 def _given(tables: Sequence[Tensor | None]) -> list[Tensor]:
     return [table for table in tables if table is not None]
+
+
+def _check_shapes(tokens: Tensor, token_table: Tensor, position_table: Tensor | None) -> None:
+    if tokens.dim() != 1:
+        raise ValueError(f"tokens must be packed, [N], got shape {tuple(tokens.shape)}")
+    if token_table.dim() != 2:
+        raise ValueError(f"token_table must be [V, C], got shape {tuple(token_table.shape)}")
+    if position_table is not None and (position_table.dim() != 2 or position_table.shape[1] != token_table.shape[1]):
+        raise ValueError(
+            f"position_table must be [context, {token_table.shape[1]}] to go with token_table, "
+            f"got shape {tuple(position_table.shape)}"
+        )
+    for name, x in (("token_table", token_table), ("position_table", position_table)):
+        if x is not None and x.device != tokens.device:
+            raise ValueError(f"tokens and {name} must be on one device: {tokens.device} and {x.device}")
 
 
 def _token_vectors(tokens: Tensor, token_table: Tensor) -> Tensor:
@@ -101,6 +122,8 @@ def _token_vectors(tokens: Tensor, token_table: Tensor) -> Tensor:
 def _check_offsets(offsets: Tensor, packing: Packing) -> None:
     if offsets.shape != (packing.sequences,):
         raise ValueError(f"offsets must be one for each of {packing.sequences} sequences, got {tuple(offsets.shape)}")
+    if offsets.is_floating_point() or offsets.dtype == torch.bool:
+        raise ValueError(f"offsets must be whole numbers, got {offsets.dtype}")
     if offsets.device.type == "cpu" and bool((offsets < 0).any()):
         raise ValueError(f"offsets must not be negative, got {int(offsets.min())}")
 

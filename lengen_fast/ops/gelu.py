@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +18,7 @@ def gelu(x: Tensor) -> Tensor:
     Returns:
         The same shape and dtype. On a CPU in fp32 a kernel of ours computes it, several times as fast as PyTorch's.
     """
-    if torch.compiler.is_compiling() or not cpu.serves(x) or not x.is_contiguous():
+    if not cpu.serves(x):
         return F.gelu(x, approximate="tanh")
     return _Gelu.apply(x)
 
@@ -35,12 +33,8 @@ class _Gelu(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-        return _Gelu.apply(x), in_dims[0]
-
-    @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        if torch.is_grad_enabled() or not cpu.serves(gradient) or not gradient.is_contiguous():
+        if torch.is_grad_enabled() or not cpu.serves(gradient):
             return torch.ops.aten.gelu_backward(gradient, x, approximate="tanh")
         return cpu.gelu_backward(gradient, x)

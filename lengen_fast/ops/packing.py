@@ -69,11 +69,6 @@ class Packing:
         """B, N and ``longest``: what the host knows without asking the device."""
         return self.sequences, self.total, self.longest
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether every sequence has ``longest`` rows."""
-        return self.total == self.sequences * self.longest
-
     @cached_property
     def bounds(self) -> Tensor:
         """[B+1] int64: ``cu_seqlens`` as the CPU kernels read it."""
