@@ -34,7 +34,7 @@ CAPABILITIES = {"sm80": 80, "sm90": 90, "sm100": 100}
 MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # bytes that a program may have
 WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
-LENGTH, HEADS = 1024, 4
+LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW), 4
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -45,6 +45,9 @@ FUNCTIONS = {
     "split": "forward_kernel",
     "merge": "merge_kernel",
     "table_gradient": "table_gradient_kernel",
+    "short_forward": "short_forward_kernel",
+    "short_backward": "short_backward_kernel",
+    "distance_gradient": "distance_gradient_kernel",
 }
 TYPES = {
     torch.float32: "fp32",
@@ -89,7 +92,7 @@ def run(cases: list[tuple[str, str, int]]) -> dict:
 
 
 def _row(kernel: str, function, arguments: dict, architecture: str, operands: str, width: int) -> dict:
-    tile = tiles.choose(kernel, width, operands, LENGTH, architecture)
+    tile = tiles.choose(kernel, width, operands, LENGTHS[0], architecture)
     row = {"kernel": kernel, "architecture": architecture, "operands": operands, "head_width": width}
     row |= {"tile": tile._asdict(), "most_shared": MOST_SHARED[architecture], "error": None}
     try:
@@ -101,9 +104,12 @@ def _row(kernel: str, function, arguments: dict, architecture: str, operands: st
 def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str, object, dict]]:
     """Name of the row, kernel and arguments of every kernel's launch, without options and with all of them."""
     seen = set()
-    for options in ({}, _options(), _options() | {"query_rows": torch.arange(2 * LENGTH)}):
+    for length, kind in itertools.product(LENGTHS, ("plain", "with options", "with options and chosen rows")):
+        options = {} if kind == "plain" else _options(length)
+        if kind == "with options and chosen rows":
+            options["query_rows"] = torch.arange(2 * length)
         for split in (False, True):
-            for function, arguments in _launches(architecture, operands, width, options, split):
+            for function, arguments in _launches(architecture, operands, width, length, options, split):
                 for name in [name for name, each in FUNCTIONS.items() if each == function.__name__]:
                     if function.__name__ == "forward_kernel" and (name == "split") != split:
                         continue
@@ -113,27 +119,29 @@ def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str
                         yield row, function, arguments
 
 
-def _launches(architecture: str, operands: str, width: int, options: dict, split: bool) -> list[tuple[object, dict]]:
-    """Every launch of a forward and a backward pass."""
+def _launches(
+    architecture: str, operands: str, width: int, length: int, options: dict, split: bool
+) -> list[tuple[object, dict]]:
+    """Every launch of a forward and a backward pass over two rows of ``length`` tokens."""
     dtype, precision = (torch.bfloat16, "ieee") if operands == "16" else (torch.float32, operands)
-    q, k, v = torch.empty(2 * LENGTH, 3, HEADS, width, dtype=dtype).unbind(1)
-    bounds = torch.tensor([0, LENGTH, 2 * LENGTH], dtype=torch.int32)
-    common = dict(cu_seqlens=bounds, longest=LENGTH, softmax_scale=0.5, precision=precision, **options)
+    q, k, v = torch.empty(2 * length, 3, HEADS, width, dtype=dtype).unbind(1)
+    bounds = torch.tensor([0, length, 2 * length], dtype=torch.int32)
+    common = dict(cu_seqlens=bounds, longest=length, softmax_scale=0.5, precision=precision, **options)
     with recorded() as launches, _pretending(architecture, split):
         out, lse = attention.forward(q, k, v, **common)
         attention.backward(out, q, k, v, out, lse, **common)
     return launches
 
 
-def _options() -> dict:
+def _options(length: int) -> dict:
     """All options at once."""
     return {
         "table": torch.zeros(1, HEADS, 64),
         "beyond": "line",
         "slope": torch.zeros(1, HEADS),
-        "key_bias": torch.zeros(2 * LENGTH, HEADS),
-        "logit_scale": torch.zeros(2 * LENGTH, HEADS),
-        "window": 500,
+        "key_bias": torch.zeros(2 * length, HEADS),
+        "logit_scale": torch.zeros(2 * length, HEADS),
+        "window": length // 2 - 12,
     }
 
 

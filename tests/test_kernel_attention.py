@@ -23,9 +23,16 @@ TABLE = tiles.choose
 
 
 @pytest.fixture(autouse=True)
-def small_tiles(monkeypatch):
-    """Tiles so small that a few dozen rows visit every kind of tile."""
+def kernel(monkeypatch, request):
+    """Which kernels a test runs over; with tiles so small that a few dozen rows visit every kind of tile."""
     use_tiles(monkeypatch, 16, 16)
+    name = getattr(request, "param", "tiles")
+    use_kernel(monkeypatch, name)
+    return name
+
+
+def use_kernel(monkeypatch, name):
+    monkeypatch.setattr(kernels, "LONGEST_SHORT_ROW", 256 if name == "short" else 0)
 
 
 def use_tiles(monkeypatch, block_m, block_n):
@@ -144,6 +151,17 @@ class Case:
         return {name: values.cpu() for name, values in found.items() if values is not None}
 
 
+class Counted:
+    """A launch that remembers how many programs each kernel had."""
+
+    def __init__(self, launch):
+        self.launch, self.programs = launch, {}
+
+    def __call__(self, kernel, programs, **arguments):
+        self.programs[kernel.__name__] = programs
+        self.launch(kernel, programs, **arguments)
+
+
 def problem_of(case):
     """The launchers' view of a case."""
     options = dict.fromkeys(("table", "slope", "key_bias", "logit_scale", "window", "query_rows", "cu_queries"))
@@ -200,14 +218,17 @@ OPTIONS = {
 }
 EVERYTHING = OPTIONS["everything"]
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+by_kernel = pytest.mark.parametrize("kernel", ["tiles", "short"], indirect=True)
 
 
+@by_kernel
 @by_dtype
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_every_option_follows_the_definition(options, dtype):
     assert_follows_definition(Case([1, 0, 35], 1, 8, dtype=dtype, **options))
 
 
+@by_kernel
 @by_dtype
 @pytest.mark.parametrize(("tile", "options"), [((16, 32), dict(table_width=40)), ((32, 16), EVERYTHING)])
 def test_lengths_around_the_edges_of_tiles(monkeypatch, options, tile, dtype):
@@ -245,17 +266,23 @@ def test_the_interpreter_computes_bf16_in_fp32():
 
 
 @by_dtype
-@pytest.mark.parametrize("width", [1, 3, 16, 20, 130, 256])
+@pytest.mark.parametrize(
+    ("width", "kernel"),
+    [*((width, "tiles") for width in (1, 3, 16, 20, 130, 256)), *((width, "short") for width in (1, 20, 64))],
+    indirect=["kernel"],
+)
 def test_every_head_width(width, dtype):
     assert_follows_definition(Case([17], 2, width, dtype=dtype, table_width=4))
 
 
+@by_kernel
 @by_dtype
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 def test_heads_of_queries_may_share_keys(key_heads, dtype):
     assert_follows_definition(Case([3, 18], 4, 8, dtype=dtype, key_heads=key_heads, table_width=4, key_bias=True))
 
 
+@by_kernel
 @by_dtype
 @pytest.mark.parametrize(
     "options",
@@ -267,22 +294,26 @@ def test_chosen_rows_see_the_keys_up_to_their_own_position(options, dtype):
     assert_follows_definition(Case([5, 0, 30, 4, 1, 27], 1, 8, dtype=dtype, rows=rows, **options))
 
 
+@by_kernel
 @by_dtype
 def test_chosen_rows_may_share_keys(dtype):
     assert_follows_definition(Case([20, 4], 3, 8, dtype=dtype, rows=[7, 19], key_heads=1, table_width=4))
 
 
+@by_kernel
 def test_no_chosen_rows():
     case = Case([3, 4], 2, 8, dtype=torch.float32, rows=[], table_width=3, key_bias=True, logit_scale=True)
     assert_follows_definition(case)
 
 
+@by_kernel
 @pytest.mark.parametrize("lengths", [[0], [0, 0]], ids=str)
 def test_no_rows(lengths):
     case = Case(lengths, 2, 8, dtype=torch.float32, table_width=3, key_bias=True, logit_scale=True)
     assert_follows_definition(case)
 
 
+@by_kernel
 @by_dtype
 @pytest.mark.parametrize("rows", [None, [0, 5, 20, 41, 42, 43]], ids=["all rows", "chosen rows"])
 def test_stacked_models_have_tables_of_their_own(rows, dtype):
@@ -317,6 +348,47 @@ def test_few_rows_of_a_long_context_fill_the_device():
 
 
 @by_dtype
+@pytest.mark.parametrize("kernel", ["short"], indirect=True)
+@pytest.mark.parametrize("rows", [None, [0, 3, 7, 8, 9, 25]], ids=["all rows", "chosen rows"])
+@pytest.mark.parametrize("longest", [1, 2, 4, 8])
+def test_tiny_sequences_share_a_tile(monkeypatch, longest, rows, dtype):
+    lengths = [min(length, longest) for length in (8, 0, 1, 7, 2, 3, 5, 8, 4, 6)]
+    rows = rows and [row for row in rows if row < sum(lengths)]
+    options = EVERYTHING | dict(table_width=3, window=6)
+    case = Case(lengths, 1, 8, dtype=dtype, rows=rows, models=2, **options)
+    monkeypatch.setattr(launch, "launch", counted := Counted(launch.launch))
+    assert_follows_definition(case)
+    assert counted.programs["short_backward_kernel"] == 2 * -(-5 // (16 // longest))  # five sequences for each model
+
+
+@pytest.mark.parametrize("kernel", ["short"], indirect=True)
+def test_short_rows_take_one_launch_for_each_pass(monkeypatch):
+    monkeypatch.setattr(launch, "launch", counted := Counted(launch.launch))
+    Case([35, 7], 2, 8, dtype=torch.float32, **EVERYTHING | dict(table_width=None)).compute()
+    assert set(counted.programs) == {"short_forward_kernel", "short_backward_kernel"}
+    Case([35, 7], 2, 8, dtype=torch.float32, **EVERYTHING).compute()
+    assert set(counted.programs) == {"short_forward_kernel", "short_backward_kernel", "distance_gradient_kernel"}
+
+
+@pytest.mark.parametrize("kernel", ["short"], indirect=True)
+@pytest.mark.parametrize(
+    ("longest", "width", "chosen"), [(256, 64, "short"), (257, 64, "tiles"), (256, 65, "tiles"), (1, 1, "short")]
+)
+def test_short_rows_of_narrow_heads_have_kernels_of_their_own(longest, width, chosen):
+    problem = problem_of(Case([longest], 1, width, dtype=torch.float32))
+    assert kernels.choose_forward(problem) == kernels.choose_backward(problem) == chosen
+
+
+@by_dtype
+@pytest.mark.parametrize("kernel", ["short"], indirect=True)
+@pytest.mark.parametrize("tile", [(32, 128), (128, 128)], ids=str)
+def test_short_rows_follow_the_definition_in_large_tiles(monkeypatch, tile, dtype):
+    use_tiles(monkeypatch, *tile)
+    assert_follows_definition(Case([150, 129, 64], 1, 16, dtype=dtype, **EVERYTHING | dict(window=100)))
+
+
+@by_kernel
+@by_dtype
 @pytest.mark.parametrize("layout", ["packed", "batched", "heads first"])
 def test_strided_views_give_the_bits_of_dense_operands(layout, dtype):
     shape = {"packed": (36, 3, 2, 8), "batched": (2, 18, 3, 2, 8), "heads first": (2, 3, 2, 18, 8)}[layout]
@@ -337,6 +409,7 @@ def test_strided_views_give_the_bits_of_dense_operands(layout, dtype):
         assert torch.equal(strided, dense)
 
 
+@by_kernel
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_batched_operands_follow_the_definition(options):
     case = Case([18, 18, 18, 18], 2, 8, dtype=torch.float32, models=2, **options)
@@ -351,6 +424,7 @@ def test_batched_operands_follow_the_definition(options):
     assert all(torch.equal(packed[name].flatten(), batched[name].flatten()) for name in packed)
 
 
+@by_kernel
 @by_dtype
 def test_repeats_give_equal_bits(dtype):
     case = Case([1, 35], 2, 8, dtype=dtype, **EVERYTHING)
@@ -360,6 +434,7 @@ def test_repeats_give_equal_bits(dtype):
         assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@by_kernel
 def test_capacity_beyond_the_longest_row_changes_no_bit():
     case = Case([1, 35], 1, 8, dtype=torch.float32, **EVERYTHING)
     first = case.compute()
@@ -369,6 +444,7 @@ def test_capacity_beyond_the_longest_row_changes_no_bit():
     assert_follows_definition(case, lambda: again)
 
 
+@by_kernel
 @pytest.mark.parametrize("needed", ["table", "key_bias", "logit_scale"])
 def test_only_needed_gradients_are_computed(needed):
     case = Case([17], 1, 8, dtype=torch.float32, **EVERYTHING)
@@ -389,7 +465,9 @@ def test_only_needed_gradients_are_computed(needed):
 
 
 @by_dtype
-@pytest.mark.parametrize("length", [150, 4096])
+@pytest.mark.parametrize(
+    ("length", "kernel"), [(150, "tiles"), (4096, "tiles"), (150, "short"), (256, "short")], indirect=["kernel"]
+)
 def test_counts_are_exact(monkeypatch, length, dtype):
     use_tiles(monkeypatch, 256, 256)
     ones = torch.arange(length, device=DEVICE) * 7 % 3 == 1
@@ -420,6 +498,7 @@ def test_counts_of_chosen_rows_are_exact_and_majorities_by_one_vote_right(monkey
     assert (out.flatten() < 0.5).tolist() == [True, False, True, True, False]
 
 
+@by_kernel
 def test_addresses_beyond_31_bits():
     row = 1 << 27  # elements from one row to the next: the last of 18 lies beyond 2^31
     buffer = torch.empty(18 * row, dtype=torch.float16, device=DEVICE)  # only the pages of the rows are ever touched
@@ -437,14 +516,16 @@ def test_addresses_beyond_31_bits():
         assert torch.equal(far, near)
 
 
-def test_many_tiny_sequences_fit_a_launch(monkeypatch):
+@by_kernel
+def test_many_tiny_sequences_fit_a_launch(monkeypatch, kernel):
     launches = []
     monkeypatch.setattr(launch, "launch", lambda kernel, programs, **arguments: launches.append(programs))
     count = 200_000
     q = torch.empty(count, 2, 8, device=DEVICE)
     bounds = torch.arange(count + 1, device=DEVICE)
     kernels.forward(q, q, q, cu_seqlens=bounds, longest=1, softmax_scale=1.0)
-    assert launches == [2 * count]  # all in the first dimension of the grid, the others end at 65,535
+    members = 16 if kernel == "short" else 1
+    assert launches == [2 * count // members]  # all in the first dimension of the grid, the others end at 65,535
 
 
 def test_a_grid_that_holds_too_many_programs_is_refused():
@@ -484,12 +565,13 @@ def test_head_widths_beyond_256_are_refused():
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=3),
     heads=st.sampled_from([(1, 1), (2, 2), (2, 1)]),
     width=st.integers(1, 20),
+    kernel=st.sampled_from(["tiles", "short"]),
     tile=st.tuples(st.sampled_from([16, 32]), st.sampled_from([16, 32])),
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 2**32 - 1),
     data=st.data(),
 )
-def test_drawn_cases_follow_the_definition(lengths, heads, width, tile, dtype, seed, data):
+def test_drawn_cases_follow_the_definition(lengths, heads, width, kernel, tile, dtype, seed, data):
     total = sum(lengths)
     rows = data.draw(st.none() | st.sets(st.integers(0, max(0, total - 1)), max_size=total).map(sorted))
     options = dict(key_bias=data.draw(st.booleans()), logit_scale=data.draw(st.booleans()))
@@ -500,12 +582,14 @@ def test_drawn_cases_follow_the_definition(lengths, heads, width, tile, dtype, s
     case = Case(lengths, heads[0], width, key_heads=heads[1], rows=rows, dtype=dtype, seed=seed, **options)
     with pytest.MonkeyPatch.context() as patch:
         use_tiles(patch, *tile)
+        use_kernel(patch, kernel)
         assert_follows_definition(case)
 
 
+@by_kernel
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
 def test_launches_are_captured_in_a_graph():
-    case = Case([1, 0, 300], 2, 16, dtype=torch.float32, rows=[0, 7, 300], **EVERYTHING)
+    case = Case([1, 0, 250], 2, 16, dtype=torch.float32, rows=[0, 7, 250], **EVERYTHING)
     operands = case.operands()
     qkv = [operands.pop(name) for name in "qkv"]
     grad_out = case.grad_out.to(qkv[0])

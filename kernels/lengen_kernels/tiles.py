@@ -92,13 +92,39 @@ TILES = {
         "tf32": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
         "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
     },
+    # Up to D = 64. Sequences of no more than half a tile's rows take a smaller tile, and as many warps fewer.
+    "short_forward with options": {
+        "16": [Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2)],
+        "tf32": [Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 4, 2)],
+        "ieee": [Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(64, 32, 8, 2)],
+    },
+    # Keys in multiples of queries. Two programs of 4 warps and 255 registers share a processor.
+    "short_backward": {
+        "16": [Tile(64, 64, 4, 1)] * 3,
+        "tf32": [Tile(32, 32, 4, 1, 255), Tile(16, 32, 4, 1), Tile(32, 32, 8, 1)],
+        "ieee": [Tile(32, 32, 8, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "short_backward with options": {
+        "16": [Tile(32, 64, 4, 1)] * 3,
+        "tf32": [Tile(16, 32, 8, 1), Tile(16, 32, 4, 1, 255), Tile(16, 32, 8, 1)],
+        "ieee": [Tile(16, 32, 8, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
+    },
 }
 EXCEPTIONS = {
     ("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2),
     ("diagonal with options", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+    ("short_forward with options", "ieee", 64, "sm100"): Tile(32, 32, 8, 2),
+    ("short_backward", "16", 64, "sm80"): Tile(32, 64, 4, 1),
+    ("short_backward with options", "16", 32, "sm80"): Tile(16, 64, 4, 1),
+    ("short_backward with options", "16", 64, "sm80"): Tile(16, 32, 4, 1),
+    ("short_backward with options", "tf32x3", 16, "sm80"): Tile(16, 16, 4, 1),
 }
 BOUND = {"sm80": 255, "sm100": None}  # where the rows' own bounds of registers would spill
-FIXED = {"merge": Tile(16, 16, 4, 1), "table_gradient": Tile(16, 128, 4, 1)}  # no products: one tile for all
+FIXED = {  # no products: one tile for all
+    "merge": Tile(16, 16, 4, 1),
+    "table_gradient": Tile(16, 128, 4, 1),
+    "distance_gradient": Tile(64, 64, 4, 1),
+}
 SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
 
 

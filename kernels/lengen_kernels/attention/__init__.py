@@ -19,16 +19,20 @@ import torch
 import triton
 from torch import Tensor
 
-from lengen_kernels import launch
+from lengen_kernels import launch, tiles
 from lengen_kernels.attention.backward import key_gradient_kernel, query_gradient_kernel
 from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
 from lengen_kernels.attention.forward import forward_kernel
 from lengen_kernels.attention.problem import Problem, processors, strides
+from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
 from lengen_kernels.attention.split import merge_kernel
 
 WAVES = 2  # of programs on every processor, below which a forward pass is split over keys
 SHORTEST_PART = 512  # keys, at capacity, of one split
 MOST_SPLITS = 512
+LONGEST_SHORT_ROW = 256  # tokens, and
+WIDEST_SHORT_ROW = 64  # padded head width, of which one program holds a whole sequence of a head
+SMALLEST_TILE = 16  # rows
 
 
 def forward(
@@ -147,13 +151,20 @@ class Wanted(NamedTuple):
 
 
 def choose_backward(problem: Problem) -> str:
-    """Which of ``BACKWARD`` serves a call. Kernels for short rows belong here."""
-    return "tiles"
+    """Which of ``BACKWARD`` serves a call."""
+    return "short" if is_short(problem) else "tiles"
 
 
 def choose_forward(problem: Problem) -> str:
-    """Which of ``FORWARD`` serves a call. Kernels for short rows belong here."""
+    """Which of ``FORWARD`` serves a call."""
+    if is_short(problem):
+        return "short"
     return "split" if splits(problem) > 1 else "tiles"
+
+
+def is_short(problem: Problem) -> bool:
+    """Whether the kernels for short rows serve a call."""
+    return problem.longest <= LONGEST_SHORT_ROW and problem.block_d <= WIDEST_SHORT_ROW
 
 
 def splits(problem: Problem) -> int:
@@ -339,5 +350,108 @@ def _table_gradient(problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tens
     return grad_table
 
 
-BACKWARD = {"tiles": _backward_by_tiles}
-FORWARD = {"tiles": _forward_by_tiles, "split": _forward_by_parts}
+def _forward_of_short_rows(problem: Problem, out: Tensor, lse: Tensor) -> None:
+    tile = _cut(problem.tile("short_forward"), problem.longest)
+    groups, arguments = _short_arguments(problem, tile, problem.q, problem.k, problem.v)
+    most = problem.most if arguments["PACK"] == 1 else tile.block_n
+    count = triton.cdiv(most, tile.block_m)
+    programs = count * groups * problem.heads
+    launch.launch(short_forward_kernel, programs, p_out=out, p_lse=lse, tiles=count, **arguments)
+
+
+def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, wanted: Wanted) -> tuple:
+    tile = _cut(problem.tile("short_backward"), problem.longest)
+    tile = tile._replace(block_m=min(tile.block_m, tile.block_n))
+    q, k = problem.q, problem.k
+    groups, arguments = _short_arguments(problem, tile, q, k, problem.v, out, grad_out)
+    shares_keys = problem.heads > problem.key_heads
+    key_shape = (*k.shape[:-2], problem.heads, problem.width)
+    key_dtype = lse.dtype if shares_keys else k.dtype
+    grad_k, grad_v = (torch.empty(key_shape, dtype=key_dtype, device=k.device) for _ in range(2))
+    grad_q, sums = torch.empty(q.shape, dtype=q.dtype, device=q.device), None
+    if arguments["BLOCKS"] > 1:
+        sums = grad_q if q.dtype == lse.dtype else torch.empty(q.shape, dtype=lse.dtype, device=q.device)
+    grad_key_bias = grad_logit_scale = partial = None
+    if wanted.key_bias:
+        grad_key_bias = torch.empty(problem.key_bias.shape, dtype=lse.dtype, device=lse.device)
+    if wanted.logit_scale:
+        grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
+    if wanted.table:
+        distances = arguments["BLOCKS"] * tile.block_n
+        partial = torch.empty(groups, problem.heads, distances, dtype=lse.dtype, device=lse.device)
+    launch.launch(
+        short_backward_kernel,
+        groups * problem.heads,
+        p_out=out,
+        p_grad_out=grad_out,
+        p_lse=lse,
+        p_grad_q=grad_q,
+        p_grad_k=grad_k,
+        p_grad_v=grad_v,
+        p_sums=sums,
+        p_partial=partial,
+        p_grad_key_bias=grad_key_bias,
+        p_grad_logit_scale=grad_logit_scale,
+        out_strides=strides(out),
+        grad_strides=strides(grad_out),
+        **arguments,
+    )
+    if shares_keys:
+        grad_k, grad_v = (
+            rows.unflatten(-2, (problem.key_heads, -1)).sum(dim=-2).to(k.dtype) for rows in (grad_k, grad_v)
+        )
+    grad_table = _sum_over_groups(problem, partial, arguments["BEYOND"]) if wanted.table else None
+    return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
+
+
+def _sum_over_groups(problem: Problem, partial: Tensor, beyond: int) -> Tensor:
+    """Gradient of the table from what each group of sequences gives at each distance [groups, H, distances]."""
+    tile = problem.tile("distance_gradient")
+    grad_table = torch.empty(problem.table.shape, dtype=partial.dtype, device=partial.device)
+    launch.launch(
+        distance_gradient_kernel,
+        len(problem.table) * problem.heads * triton.cdiv(problem.table_width, tile.block_n),
+        p_partial=partial,
+        p_grad_table=grad_table,
+        width=problem.table_width,
+        groups=len(partial) // len(problem.table),
+        heads=problem.heads,
+        DISTANCES=partial.shape[-1],
+        BLOCK_G=tile.block_m,
+        BLOCK_W=tile.block_n,
+        BEYOND=beyond,
+        num_warps=tile.num_warps,
+    )
+    return grad_table
+
+
+def _cut(tile: tiles.Tile, longest: int) -> tiles.Tile:
+    """A tile no larger than the longest row needs, with as many warps fewer."""
+    block = max(SMALLEST_TILE, triton.next_power_of_2(longest))
+    larger = max(tile.block_m, tile.block_n)
+    warps = max(1, tile.num_warps * min(block, larger) // larger)
+    return tile._replace(block_m=min(block, tile.block_m), block_n=min(block, tile.block_n), num_warps=warps)
+
+
+def _short_arguments(problem: Problem, tile: tiles.Tile, *rows: Tensor) -> tuple[int, dict]:
+    """Groups of sequences that share a program, and what the kernels for short rows take.
+
+    ``rows``: all tensors of rows; sequences share a tile only where each follows the one before.
+    """
+    per_model = problem.sequences if problem.table is None else problem.per_model
+    follow = all(each.dim() == 3 or each.stride(0) == each.shape[1] * each.stride(1) for each in rows)
+    members = max(1, tile.block_n // triton.next_power_of_2(max(1, problem.longest))) if follow else 1
+    groups = triton.cdiv(per_model, members) * (problem.sequences // max(1, per_model))
+    arguments = problem.arguments(tile)
+    arguments |= dict(
+        sequences=groups,
+        per_model=per_model,
+        PACK=members,
+        BLOCKS=triton.next_power_of_2(triton.cdiv(max(1, problem.longest), tile.block_n)),
+        IS_FAR=problem.table_width == 1 and problem.beyond != "zero",
+    )
+    return groups, arguments
+
+
+BACKWARD = {"tiles": _backward_by_tiles, "short": _backward_of_short_rows}
+FORWARD = {"tiles": _forward_by_tiles, "split": _forward_by_parts, "short": _forward_of_short_rows}
