@@ -939,5 +939,5 @@ def test_no_bias_of_all_pairs_in_memory(length, backward, memory_growth):
 @pytest.mark.slow
 @pytest.mark.parametrize(("rows", "length"), [(0, 16_384), (2, 262_144)], ids=["all rows", "two rows"])
 def test_no_scores_of_all_pairs_in_memory(rows, length, memory_growth):
-    """Forward and backward stay below 16 tensors of the size of q; one head's scores of all pairs are 1 GiB or more."""
-    assert memory_growth(ATTEND, f"run({rows}, {length})") < 16 * (length * 4 * 16 * 4)
+    """Forward and backward stay below 24 tensors of the size of q; one head's scores of all pairs are 1 GiB or more."""
+    assert memory_growth(ATTEND, f"run({rows}, {length})") < 24 * (length * 4 * 16 * 4)
