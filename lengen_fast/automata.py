@@ -1,0 +1,133 @@
+"""Deterministic finite automata: what a regular language is to the rest of the package.
+
+Letters: S states, A symbols, T symbols of a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """A complete deterministic automaton; state 0 is the start.
+
+    Words are sequences of symbol numbers, the place of each symbol in ``alphabet``.
+
+    Attributes:
+        alphabet: A distinct symbol names.
+        transitions: [S, A] int32, the state after each state and symbol.
+        accepting: [S] bool.
+        state_names: S names; None: the numbers of the states.
+    """
+
+    alphabet: tuple[str, ...]
+    transitions: np.ndarray
+    accepting: np.ndarray
+    state_names: tuple[str, ...] = field(default=None)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen
+        set_field(self, "alphabet", tuple(self.alphabet))
+        set_field(self, "transitions", np.ascontiguousarray(self.transitions, dtype=np.int32))
+        set_field(self, "accepting", np.ascontiguousarray(self.accepting, dtype=bool))
+        states = len(self.accepting)
+        if self.transitions.shape != (states, len(self.alphabet)) or states == 0:
+            raise ValueError(
+                f"transitions has shape {self.transitions.shape}; with {states} states, {len(self.alphabet)} symbols "
+                f"it must be {(states, len(self.alphabet))}, with one state or more"
+            )
+        if self.transitions.size and not 0 <= self.transitions.min() <= self.transitions.max() < states:
+            raise ValueError(f"transitions leads out of the states 0..{states - 1}")
+        if self.state_names is None:
+            set_field(self, "state_names", tuple(map(str, range(states))))
+
+    @property
+    def states(self) -> int:
+        return len(self.accepting)
+
+    @classmethod
+    def from_regex(cls, regex: str, alphabet: Sequence[str] | None = None) -> Automaton:
+        """The minimal automaton of a regular expression (the syntax of automata-lib: ``| * + ? & ^ . [] {}``).
+
+        Args:
+            regex: each symbol is one character.
+            alphabet: the symbols in order; None: those of the expression, sorted.
+
+        Raises:
+            ValueError: the expression has an error, or uses a symbol that is not in ``alphabet``.
+        """
+        from automata.base.exceptions import AutomatonException
+        from automata.fa.dfa import DFA
+        from automata.fa.nfa import NFA
+
+        symbols = None if alphabet is None else set(alphabet)
+        try:
+            partial = DFA.from_nfa(NFA.from_regex(regex, input_symbols=symbols), minify=True)
+        except AutomatonException as error:
+            raise ValueError(f"regex {regex!r}: {error}") from error
+        alphabet = tuple(sorted(partial.input_symbols)) if alphabet is None else tuple(alphabet)
+        complete = partial.to_complete()
+        return cls.from_names(alphabet, complete.transitions, complete.initial_state, complete.final_states).minimal()
+
+    @classmethod
+    def from_names(cls, alphabet: Sequence[str], transitions: dict, start: object, accepting) -> Automaton:
+        """An automaton whose states have names: ``transitions[state][symbol]`` is a state."""
+        order = [start, *(state for state in transitions if state != start)]
+        number = {state: i for i, state in enumerate(order)}
+        table = [[number[transitions[state][symbol]] for symbol in alphabet] for state in order]
+        table = np.array(table, dtype=np.int32).reshape(len(order), len(alphabet))
+        return cls(tuple(alphabet), table, [state in accepting for state in order], tuple(map(str, order)))
+
+    def run(self, word: Sequence[int] | np.ndarray) -> np.ndarray:
+        """[T+1] int32: the state before each symbol of a word, and after the last."""
+        table = self.transitions.tolist()
+        states = [0]
+        for symbol in word:
+            states.append(table[states[-1]][symbol])
+        return np.array(states, dtype=np.int32)
+
+    def accepts(self, word: Sequence[int] | np.ndarray) -> bool:
+        """Whether a word is in the language."""
+        return bool(self.accepting[self.run(word)[-1]])
+
+    @cached_property
+    def live(self) -> np.ndarray:
+        """[S] bool: some continuation is accepted."""
+        live = self.accepting
+        while True:
+            wider = live | live[self.transitions].any(axis=1)
+            if (wider == live).all():
+                return live
+            live = wider
+
+    @cached_property
+    def legal(self) -> np.ndarray:
+        """[S, A+1] bool: which symbols may come next in a member, and, last, whether it may end."""
+        return np.concatenate([self.live[self.transitions] & self.live[:, None], self.accepting[:, None]], axis=1)
+
+    def minimal(self) -> Automaton:
+        """The minimal complete automaton of the language, its states numbered breadth first from the start."""
+        classes = self.accepting.astype(np.int64)
+        while True:
+            signature = np.concatenate([classes[:, None], classes[self.transitions]], axis=1)
+            refined = np.unique(signature, axis=0, return_inverse=True)[1].reshape(-1)
+            if refined.max() == classes.max():
+                break
+            classes = refined
+        representative = np.unique(refined, return_index=True)[1]
+        quotient = refined[self.transitions[representative]]
+        order, seen = [int(refined[0])], {int(refined[0])}
+        for state in order:
+            for target in map(int, quotient[state]):
+                if target not in seen:
+                    seen.add(target)
+                    order.append(target)
+        number = np.zeros(len(representative), dtype=np.int32)
+        number[order] = np.arange(len(order))
+        accepting = self.accepting[representative[order]]
+        return Automaton(self.alphabet, number[quotient[order]], accepting)

@@ -1,0 +1,61 @@
+"""Automata against Python's own regular expressions and against brute force."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from lengen_fast.automata import Automaton
+
+EXPRESSIONS = [
+    ("(ab)*", "ab"),
+    ("(ab|bbaa)*", "ab"),
+    ("(aa)*", "a"),
+    ("a*", "ab"),
+    ("(a|b)*abb?", "ab"),
+    ("a|b*c", "cba"),
+]
+
+
+def words(symbols, longest):
+    return itertools.chain.from_iterable(itertools.product(range(symbols), repeat=n) for n in range(longest + 1))
+
+
+@pytest.mark.parametrize(("regex", "alphabet"), EXPRESSIONS)
+def test_regex_accepts_what_python_accepts(regex, alphabet):
+    automaton = Automaton.from_regex(regex, alphabet)
+    assert automaton.alphabet == tuple(alphabet)
+    for word in words(len(alphabet), 8):
+        assert automaton.accepts(word) == bool(re.fullmatch(regex, "".join(alphabet[i] for i in word)))
+
+
+@pytest.mark.parametrize(("regex", "alphabet"), EXPRESSIONS)
+def test_legal_symbols_are_those_that_some_member_continues_with(regex, alphabet):
+    automaton = Automaton.from_regex(regex, alphabet)
+    members = [word for word in words(len(alphabet), 9) if automaton.accepts(word)]
+    for prefix in words(len(alphabet), 4):
+        n = len(prefix)
+        after = {word[n] for word in members if len(word) > n and word[:n] == prefix}
+        expected = [i in after for i in range(len(alphabet))] + [prefix in members]
+        assert automaton.legal[automaton.run(prefix)[-1]].tolist() == expected
+
+
+def test_minimal_joins_equal_states_and_drops_unreachable_ones():
+    doubled = Automaton(("a",), np.array([[1], [2], [3], [0], [4]]), [True, False, True, False, True])
+    assert doubled.minimal().transitions.tolist() == [[1], [0]]
+    assert doubled.minimal().accepting.tolist() == [True, False]
+
+
+def test_states_with_names():
+    table = {"odd": {"1": "even", "0": "odd"}, "even": {"0": "even", "1": "odd"}}
+    automaton = Automaton.from_names("01", table, "even", {"even"})
+    assert automaton.state_names == ("even", "odd")
+    assert [automaton.accepts(word) for word in ([], [1], [0, 1, 1])] == [True, False, True]
+
+
+def test_a_table_of_the_wrong_shape_or_with_unknown_states_is_refused():
+    with pytest.raises(ValueError, match="it must be \\(2, 1\\)"):
+        Automaton(("a",), [[0, 1], [1, 0]], [True, False])
+    with pytest.raises(ValueError, match=r"out of the states 0\.\.1"):
+        Automaton(("a",), [[2], [0]], [True, False])
