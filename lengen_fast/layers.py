@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lengen_fast.ops import DistanceBias, attention, embed, gelu
 from lengen_fast.ops.attention import WIDEST
-from lengen_fast.ops.packing import Packing, RowSelection
+from lengen_fast.ops.distinct import Distinct
+from lengen_fast.ops.packing import Packing, RowSelection, split_heads
 
 
 class Embedding(nn.Module):
@@ -47,6 +48,7 @@ class CausalSelfAttention(nn.Module):
         packing: Packing,
         rows: RowSelection | None = None,
         *,
+        distinct: Distinct | None = None,
         bias: Tensor | DistanceBias | None = None,
         key_bias: Tensor | None = None,
         logit_scale: Tensor | None = None,
@@ -54,13 +56,15 @@ class CausalSelfAttention(nn.Module):
     ) -> Tensor:
         """hidden [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed.
 
+        With ``distinct`` (and without ``rows``) hidden is [U, C], one row for each different input.
         ``bias`` [H, W] or a ``DistanceBias``, ``key_bias`` [N, H], ``logit_scale`` [N, H] (with ``rows`` [P, H]) and
         ``window`` are those of ``attention``.
         """
         terms = {"bias": bias, "key_bias": key_bias, "logit_scale": logit_scale, "window": window}
         if rows is not None:
             return self.out(self._chosen(hidden, packing, rows, terms))
-        q, k, v = self._split(self.qkv(hidden)).unbind(1)
+        qkv = self.qkv(hidden) if distinct is None else distinct.spread(self.qkv(hidden))
+        q, k, v = split_heads(qkv, self.heads)
         return self.out(attention(q, k, v, cu_seqlens=packing, **terms).flatten(1))
 
     def _chosen(self, hidden: Tensor, packing: Packing, rows: RowSelection, terms: dict[str, Any]) -> Tensor:
@@ -84,10 +88,6 @@ class CausalSelfAttention(nn.Module):
         read = attention(q, memory, memory, softmax_scale=scale, cu_seqlens=packing, query_rows=rows, **terms)
         v = torch.bmm(read.transpose(0, 1), v_weight.unflatten(0, (self.heads, -1)).mT).transpose(0, 1)
         return v.flatten(1) + v_bias
-
-    def _split(self, projected: Tensor) -> Tensor:
-        """[N, parts * C] to [N, parts, H, D]."""
-        return projected.unflatten(1, (-1, self.heads, self.out.in_features // self.heads))
 
 
 class MLP(nn.Module):
@@ -123,8 +123,17 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, eps=layer_norm_epsilon)
         self.mlp = MLP(width)
 
-    def forward(self, stream: Tensor, packing: Packing, rows: RowSelection | None = None) -> Tensor:
-        """Residual stream [N, C] to [N, C], or with ``rows`` to [P, C]."""
-        attended = self.attention(self.attention_norm(stream), packing, rows)
-        stream = attended + (stream if rows is None else rows.take(stream))
+    def forward(
+        self, stream: Tensor, packing: Packing, rows: RowSelection | None = None, distinct: Distinct | None = None
+    ) -> Tensor:
+        """Residual stream [N, C] to [N, C], or with ``rows`` to [P, C].
+
+        ``distinct`` says which rows of the stream are equal, so that keys, queries and values are computed once for
+        each; it counts where ``rows`` is None.
+        """
+        if rows is None:
+            inputs = stream if distinct is None else distinct.take(stream)
+            stream = stream + self.attention(self.attention_norm(inputs), packing, distinct=distinct)
+        else:
+            stream = rows.take(stream) + self.attention(self.attention_norm(stream), packing, rows)
         return stream + self.mlp(self.mlp_norm(stream))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lengen_fast import positions
 from lengen_fast.layers import Block, Embedding
+from lengen_fast.ops.distinct import Distinct
 from lengen_fast.ops.packing import Packing, RowSelection
 
 
@@ -123,9 +124,16 @@ class Transformer(nn.Module):
         packing = Packing.of(tokens, cu_seqlens)
         rows = None if rows is None else RowSelection.of(packing, rows)
         stream = self.embedding(tokens, packing, offsets)
+        distinct = self._distinct(tokens, packing, offsets)
         for block in self.blocks[:-1]:
-            stream = block(stream, packing)
+            stream, distinct = block(stream, packing, distinct=distinct), None
         return self.final_norm(self.blocks[-1](stream, packing, rows))
+
+    def _distinct(self, tokens: Tensor, packing: Packing, offsets: Tensor | None) -> Distinct | None:
+        """Which rows enter the first block as equals, where it is worth to know."""
+        if len(self.blocks) < 2:
+            return None
+        return Distinct.of(tokens, packing, offsets, self.config.vocab_size, self.config.longest)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """[P, C] from ``hidden`` to logits [P, V]."""

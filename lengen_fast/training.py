@@ -17,7 +17,7 @@ from torch import Tensor
 from lengen_fast.data import Batch, Stream, check_integer
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
 from lengen_fast.model import ModelConfig, Transformer
-from lengen_fast.optimizer import FlatAdamW
+from lengen_fast.optimizer import AdamW
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory
 from lengen_fast.signals import collected_signals
@@ -243,7 +243,7 @@ class _Trainer:
         self.task, self.config, self.directory, self.device = task, train_config, directory, device
         self.observer = observer
         self.model = Transformer(config, seed=train_config.seed).to(device)
-        self.optimizer = FlatAdamW(self.model, train_config.weight_decay, train_config.clip_norm)
+        self.optimizer = AdamW(self.model, train_config.weight_decay, train_config.clip_norm)
         self.step = self.tokens = 0
         self.seconds = 0.0
         self.in_range: Accuracy | None = None
@@ -324,7 +324,7 @@ class _Trainer:
 
     def _check_weights(self) -> None:
         """Raise if the last update, whose loss nobody has seen, left a weight that is not finite."""
-        if not bool(torch.isfinite(self.optimizer.values).all()):
+        if not self.optimizer.is_finite:
             raise TrainingDiverged(f"a weight became NaN or infinite at step {self.step}: {self._advice()}")
 
     def _test(self) -> None:
