@@ -78,7 +78,7 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
     """An accuracy table of a run, beside what its configuration says."""
     task, model, train = directory.task, directory.model_config, directory.config["train"]
     usual_model, usual_train = default_configs(task, model.positions)
-    usual = usual_train.as_dict() | {"seed": train["seed"], "regularize": train["regularize"]}
+    usual = usual_train.as_dict() | {name: train.get(name) for name in ("seed", "regularize", "threads")}
     shaped = replace(model, context=usual_model.context) == replace(usual_model, vocab_size=model.vocab_size)
     differences = [] if shaped else [f"{model.layers}/{model.heads}/{model.width}"]
     if model.longest not in (None, usual_model.context):
@@ -90,7 +90,8 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
     if train | {"length": usual["length"]} != usual:
         differences.append(f"{train['steps']:,} steps of {train['batch']}, rate {train['learning_rate']:g}")
     figures = published(task.name, model.positions, train["regularize"])
-    settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train | {"seed": None}}
+    train = train | {"seed": None, "threads": None}
+    settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train}
     return Outcome(
         task=task.name,
         positions=model.positions,

@@ -12,6 +12,7 @@ import pytest
 
 import lengen_fast as lf
 from lengen_fast.cli import main
+from lengen_fast.training import default_configs, run_settings
 
 QUICK = ["--layers", "1", "--heads", "1", "--width", "16", "--steps", "40", "--batch", "8", "--count", "30"]
 SHORT = ["--eval-lengths", "1:50", "51:100", "200"]
@@ -379,6 +380,12 @@ def test_published_figures_stand_only_beside_what_was_published(finished, capsys
         assert all(line.endswith(" -") for line in capsys.readouterr().out.splitlines()[1:])
 
 
+def usual_settings(name):
+    """What config.json says of a run of the paper's settings."""
+    model_config, train_config = default_configs(lf.task(name))
+    return run_settings(model_config, lf.task(name), train_config)
+
+
 def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
     from lengen_fast import reporting
 
@@ -392,6 +399,8 @@ def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
     assert len({result.settings for result in results}) == 3
     assert results[0].settings == results[1].settings
     assert "2/1/16" in results[2].label
+    directory = lf.RunDirectory.create(tmp_path / "usual", usual_settings("majority"))
+    assert reporting.describe(directory, results[0].table, fitted=True).difference == ""
     assert "trained on 1 to 20" in results[3].label
 
 
