@@ -39,6 +39,8 @@ class Round:
         weights: [L, K] what each label adds to each term.
         values: [n, K] the potential of each state in each term; that of the component's first state is 0.
         classes: [n] int64; equal where this round's terms, and those before, agree.
+
+    Terms that only tell apart what is observed anyway are left out.
     """
 
     labels: tuple[Label, ...]
@@ -113,7 +115,8 @@ def decide(
 
     Args:
         automaton: every state must be reachable.
-        observed: [S] what a program sees of each state without counting; None: nothing.
+        observed: [S] what a program sees of each state without counting; None: nothing. What is seen of a state and the
+            symbol of a step must determine what is seen of the state that it reaches.
         regions: [S] coarser components in topological order. Each connected part of one is treated as a component
             wherever that tells its states apart, because programs for few components are short. None: the strongly
             connected components.
@@ -171,15 +174,15 @@ def _refine(steps: np.ndarray, observed: np.ndarray) -> tuple[Round, ...]:
     classes = np.zeros(len(observed), dtype=np.int64)
     while _count(observed, classes) < len(observed):
         balanced = _round(steps, observed, classes)
-        if balanced.classes.max() == classes.max():
+        if not balanced.weights.shape[1]:
             break
         rounds.append(balanced)
         classes = balanced.classes
     return tuple(rounds)
 
 
-def _count(observed: np.ndarray, classes: np.ndarray) -> int:
-    return len(np.unique(np.stack([observed, classes]), axis=1).T)
+def _count(*features: np.ndarray) -> int:
+    return len(np.unique(np.column_stack(features), axis=0))
 
 
 def label_steps(steps: np.ndarray, observed: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +198,8 @@ def _round(steps: np.ndarray, observed: np.ndarray, classes: np.ndarray) -> Roun
     labels, numbers = label_steps(steps, observed, classes)
     paths = tree_counts(steps, numbers, len(classes), len(labels))
     basis = nullspace(loop_counts(steps, numbers, paths))
-    chosen = _telling(basis, paths @ basis, classes)
+    chosen = _telling(basis, paths @ basis, np.column_stack([observed, classes]))
+    chosen = chosen * np.where((paths @ chosen).sum(axis=0) < 0, -1, 1)
     values = paths @ chosen
     told = np.unique(np.column_stack([classes, values]), axis=0, return_inverse=True)[1].reshape(-1)
     return Round(tuple(tuple(map(int, label)) for label in labels), chosen, values, told)
@@ -226,23 +230,22 @@ def loop_counts(steps: np.ndarray, numbers: np.ndarray, paths: np.ndarray) -> np
     return counts
 
 
-def _telling(basis: np.ndarray, values: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """[L, K]: few columns of a basis whose values [n, D] tell all states apart that the whole basis does."""
-    goal = len(np.unique(np.column_stack([classes, values]), axis=0))
+def _telling(basis: np.ndarray, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[L, K]: few columns of a basis that, with what is known, tell all states apart that the whole basis does.
+
+    Args:
+        basis: [L, D].
+        values: [n, D] of the states.
+        known: [n, 2] what is observed of the states, and their classes before.
+    """
+    goal = _count(known, values)
     chosen: list[int] = []
     simplest = sorted(range(basis.shape[1]), key=lambda column: _complexity(basis[:, column]))
-    told = classes
-    while told.max() + 1 < goal:
-        split = {column: _split(told, values[:, column]) for column in simplest if column not in chosen}
-        best = max(split, key=lambda column: split[column].max())  # the simplest of them: max keeps the first
-        chosen.append(best)
-        told = split[best]
+    while _count(known, values[:, chosen]) < goal:
+        left = [column for column in simplest if column not in chosen]
+        chosen.append(max(left, key=lambda column: _count(known, values[:, [*chosen, column]])))  # the first if equal
     return basis[:, chosen]
 
 
 def _complexity(weights: np.ndarray) -> tuple[int, int]:
     return int(np.count_nonzero(weights)), int(np.abs(weights).sum())
-
-
-def _split(classes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.unique(np.column_stack([classes, values]), axis=0, return_inverse=True)[1].reshape(-1)
