@@ -1,5 +1,6 @@
 """What theory says of a task and asks of a model (arXiv 2410.02140)."""
 
+from lengen_fast.theory.crasp import CraspError, Program, parse
 from lengen_fast.theory.regularizer import positional_product_penalty
 
-__all__ = ["positional_product_penalty"]
+__all__ = ["CraspError", "Program", "parse", "positional_product_penalty"]
