@@ -358,7 +358,10 @@ class _Expansion:
                 self.fail(error.tree, str(error))
         expression, is_count = self.expression(operand, indices)
         if is_count:
-            self.fail(operand, "only Booleans are counted: # of a count has no meaning")
+            self.fail(
+                operand,
+                "only Booleans are counted, not counts; a comparison needs parentheses here, as in exists (C < 0)",
+            )
         return Counting(expression, distances)
 
     def _conditional(self, tree: Tree, indices: Indices) -> tuple[Count, bool]:

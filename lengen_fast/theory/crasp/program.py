@@ -106,6 +106,11 @@ class Program:
         """The symbols that a NEXT line may predict, all of them: the alphabet, then ``<eos>``."""
         return (*self.alphabet, END)
 
+    @cached_property
+    def next_names(self) -> tuple[str, ...]:
+        """The name that the line of each of ``next_symbols`` has, whether or not there is one."""
+        return tuple(NEXT + quoted(symbol) for symbol in self.next_symbols)
+
     def run(self, tokens: np.ndarray | Sequence[int], offset: int | np.ndarray = 0) -> dict[str, np.ndarray]:
         """Values of the outputs at every position.
 
@@ -126,8 +131,7 @@ class Program:
         """[T, S + 1] or [B, T, S + 1] bool: which of ``next_symbols`` may come next; the last is the end."""
         values = self.run(tokens, offset)
         nothing = np.zeros(np.shape(tokens), bool)
-        names = (NEXT + quoted(symbol) for symbol in self.next_symbols)
-        return np.stack([values.get(name, nothing) for name in names], axis=-1)
+        return np.stack([values.get(name, nothing) for name in self.next_names], axis=-1)
 
     def stream(self, batch: int | None = None, offset: int | np.ndarray = 0) -> Stream:
         """One pass over tokens that come in stretches; memory does not grow with them."""
