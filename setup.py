@@ -25,7 +25,8 @@ def extension(name: str, source: str, *flags: str) -> Pybind11Extension:
 
 setup(
     ext_modules=[
-        extension("lengen_fast._engine", "csrc/engine.cpp"),
+        # contraction: on every processor the same thresholds from the same counts
+        extension("lengen_fast._engine", "csrc/engine.cpp", "-ffp-contract=off"),
         # contraction: a * b + c may be one instruction; psabi: a note about vectors that never cross a call
         extension("lengen_fast._cpu", "csrc/cpu/bindings.cpp", "-ffp-contract=fast", "-Wno-psabi"),
     ],

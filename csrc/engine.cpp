@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "languages/registry.hpp"
 #include "registry.hpp"
 #include "stream.hpp"
 
@@ -40,6 +41,17 @@ class Sampler {
     check_context(*rows_, lengths_, context);
   }
 
+  // Strings of a language: lengths in increasing order, and the thresholds of Lengths or nothing.
+  Sampler(const Automaton& automaton, const Recipe& recipe, int64_t bos, std::vector<int32_t> listed,
+          std::vector<uint64_t> thresholds, uint64_t seed, int64_t context)
+      : listed_(std::move(listed)), thresholds_(std::move(thresholds)), seed_(seed), context_(context) {
+    check_listed(listed_, thresholds_);
+    rows_ = make_language_sampler(automaton, recipe, bos, listed_.back());
+    lengths_ = {listed_[0], 1, static_cast<int64_t>(listed_.size()), listed_.data(),
+                thresholds_.empty() ? nullptr : thresholds_.data()};
+    check_context(*rows_, lengths_, context);
+  }
+
   // Whether a batch takes so little time that waiting for it holds nobody up.
   bool is_quick(int64_t rows) const { return rows <= few_tokens / rows_->largest_shape(lengths_.last()).tokens; }
 
@@ -50,6 +62,8 @@ class Sampler {
 
  private:
   std::unique_ptr<RowSampler> rows_;
+  std::vector<int32_t> listed_;
+  std::vector<uint64_t> thresholds_;
   Lengths lengths_;
   uint64_t seed_;
   int64_t context_;
@@ -240,6 +254,28 @@ std::vector<int64_t> shuffle_indices(uint64_t seed, int64_t count, int64_t bound
   return found;
 }
 
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+template <class T>
+std::vector<T> values(const Array<T>& array) {
+  return {array.data(), array.data() + array.size()};
+}
+
+// transitions [S, A] int32, accepting, live and labels [S] uint8.
+Automaton automaton_of(const Array<int32_t>& transitions, const Array<uint8_t>& accepting, const Array<uint8_t>& live,
+                       const Array<uint8_t>& labels) {
+  if (transitions.ndim() != 2) throw std::invalid_argument("transitions must have two dimensions");
+  return {transitions.shape(1), values(transitions), values(accepting), values(live), values(labels)};
+}
+
+std::shared_ptr<Sampler> language_sampler(const Automaton& automaton, std::string kind, std::vector<std::vector<int64_t>> numbers,
+                                          int64_t bos, const Array<int32_t>& lengths, const Array<uint64_t>& thresholds,
+                                          uint64_t seed, int64_t context) {
+  return std::make_shared<Sampler>(automaton, Recipe{std::move(kind), std::move(numbers)}, bos, values(lengths),
+                                   values(thresholds), seed, context);
+}
+
 void use_vector_code(bool wanted) { avx2_enabled = wanted && avx2_supported(); }
 
 }  // namespace
@@ -266,6 +302,12 @@ PYBIND11_MODULE(_engine, module) {
               py::arg("context") = 0);
   auto* sampler_type = reinterpret_cast<PyTypeObject*>(sampler.ptr());
   sampler.attr("sample") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(sampler_type, &sample_method));
+
+  py::class_<Automaton>(module, "Automaton", "A complete automaton, which of its states are live, and the label of each.")
+      .def(py::init(&automaton_of), py::arg("transitions"), py::arg("accepting"), py::arg("live"), py::arg("labels"));
+  module.def("language_sampler", &language_sampler, py::arg("automaton"), py::arg("kind"), py::arg("numbers"), py::arg("bos"),
+             py::arg("lengths"), py::arg("thresholds"), py::arg("seed"), py::arg("context") = 0,
+             "Rows of strings of a language: see csrc/languages/registry.hpp for the kinds and their numbers.");
 
   py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
       .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop,

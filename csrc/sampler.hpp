@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
@@ -17,13 +18,18 @@ namespace lengen {
 inline constexpr int64_t longest_length = int64_t{1} << 20;
 inline constexpr int64_t most_tokens = std::numeric_limits<int32_t>::max();
 
-// The lengths a task can draw from a range: first, first + stride, ..., `count` of them.
+// The lengths a task can draw from a range: first, first + stride, ..., `count` of them, or those listed. They are equally likely,
+// or length i is drawn by the 64-bit random numbers from thresholds[i - 1] up to below thresholds[i].
 struct Lengths {
   int64_t first;
   int64_t stride;
   int64_t count;
+  const int32_t* listed = nullptr;
+  const uint64_t* thresholds = nullptr;
 
-  int64_t last() const { return first + stride * (count - 1); }
+  int64_t at(int64_t i) const { return listed == nullptr ? first + stride * i : listed[i]; }
+  int64_t last() const { return at(count - 1); }
+  int64_t drawn_by(uint64_t draw) const { return at(std::upper_bound(thresholds, thresholds + count - 1, draw) - thresholds); }
 };
 
 // Lengths congruent to `residue` modulo `stride` in low..high.
@@ -54,7 +60,7 @@ struct Placement {
 struct Scratch {
   std::vector<uint64_t> bits[3], fresh, woven;
   std::vector<uint32_t> order, moved, sorted, draws;
-  std::vector<uint8_t> letters, seen;
+  std::vector<uint8_t> letters, labels, seen;
   std::vector<int64_t> tokens, scored, targets;
   std::vector<Placement> placements;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
@@ -120,6 +126,17 @@ inline Lengths reachable_lengths(const RowSampler& sampler, int64_t low, int64_t
   return lengths;
 }
 
+// Lengths in increasing order; with thresholds, one a length.
+inline void check_listed(const std::vector<int32_t>& listed, const std::vector<uint64_t>& thresholds) {
+  const bool in_range = !listed.empty() && listed.front() >= 0 && listed.back() <= longest_length;
+  if (!in_range || std::adjacent_find(listed.begin(), listed.end(), std::greater_equal<>()) != listed.end()) {
+    throw std::invalid_argument("lengths must increase, from 0 or more to " + std::to_string(longest_length) + " or less");
+  }
+  if (!thresholds.empty() && (thresholds.size() != listed.size() || !std::is_sorted(thresholds.begin(), thresholds.end()))) {
+    throw std::invalid_argument("thresholds must not fall, and there must be one for each length");
+  }
+}
+
 inline void check_context(const RowSampler& sampler, const Lengths& lengths, int64_t context) {
   const int64_t needed = sampler.largest_shape(lengths.last()).tokens;
   if (context != 0 && context < needed) {
@@ -151,9 +168,12 @@ inline void draw_placements(const Request& request, int64_t begin, int64_t end, 
     draw_placement_blocks(key_of(request, first), rows_at_once, blocks);
     for (int64_t row = first; row < std::min(end, first + rows_at_once); ++row) {
       const PlacementBlock& block = blocks[row - first];
+      if (lengths.thresholds != nullptr) {
+        placements[row] = {static_cast<int32_t>(lengths.drawn_by(block.length_draw)), block.offset_draw};
+        continue;
+      }
       const uint64_t index = settle(block.length_draw, count, key_of(request, row), &PlacementBlock::length_draw);
-      const int64_t n = lengths.first + lengths.stride * static_cast<int64_t>(index);
-      placements[row] = {static_cast<int32_t>(n), block.offset_draw};
+      placements[row] = {static_cast<int32_t>(lengths.at(static_cast<int64_t>(index))), block.offset_draw};
     }
   }
 }
@@ -418,7 +438,7 @@ class SharedWork {
 // Whether a batch takes long enough, by a rough estimate, to be worth waking other threads for.
 inline bool is_worth_sharing(const RowSampler& sampler, const Request& request) {
   constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 200;
-  const int64_t typical = request.lengths.first + request.lengths.stride * (request.lengths.count / 2);
+  const int64_t typical = request.lengths.at(request.lengths.count / 2);
   const auto tokens = static_cast<double>(sampler.largest_shape(typical).tokens);
   return static_cast<double>(request.rows) * (row_microseconds + token_microseconds * tokens) >= least_microseconds;
 }

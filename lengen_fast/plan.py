@@ -97,9 +97,11 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
 
 
 def _default_lengths(task: Task, positions: str) -> list[int | tuple[int, int]]:
-    """The paper's bins, and two longer lengths where no table bounds them."""
+    """The paper's bins, and two longer lengths where no table bounds them: the greatest up to 512 and 4096."""
     bins = [(task.min_length, 50), (51, 100), (101, 150)]
-    return [*bins, 512, 4096] if positions == "nope" and not task.alphabet_grows else bins
+    if positions != "nope" or task.alphabet_grows:
+        return bins
+    return [*bins, *(task.reachable(task.min_length, length)[-1] for length in (512, 4096))]
 
 
 def with_symbols(task: Task, longest: int) -> Task:

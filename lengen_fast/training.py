@@ -37,7 +37,7 @@ class TrainConfig:
         weight_decay: AdamW's, on matrices and tables; biases and norms are not decayed.
         clip_norm: gradients are scaled down to this global norm, as the Hugging Face Trainer does; None: not at all.
         length: (low, high) of the training strings; None: the task's minimum to 50.
-        distribution: "paper" or "hard".
+        distribution: "paper", "uniform" or "hard", as the task has it.
         regularize: coefficient of the positional-product penalty added to the loss.
         test_every: steps between tests on strings of the training range that no step trains on (never longer ones).
         test_count: strings of such a test.
@@ -160,7 +160,7 @@ def default_configs(
         longest: the longest length to be evaluated; the position table serves it, and the training strings.
         model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
 
-    For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3.
+    For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3, and ``task.usual_training``.
     """
     settings = published(task.name, positions).settings
     shape = (
@@ -169,7 +169,7 @@ def default_configs(
         else dict(layers=settings.layers, heads=settings.heads, width=settings.width)
     )
     schedule = (
-        {}
+        task.usual_training
         if settings is None
         else dict(learning_rate=settings.learning_rate, steps=settings.steps, warmup=settings.warmup)
     )

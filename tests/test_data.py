@@ -124,8 +124,7 @@ def native_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-@pytest.mark.parametrize("distribution", ["paper", "hard"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "distribution"), [(name, how) for name in NAMES for how in task(name).distributions])
 def test_every_step_is_what_the_task_samples(name, distribution):
     chosen = task(name)
     length = (chosen.min_length, 60)

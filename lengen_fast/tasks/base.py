@@ -12,7 +12,7 @@ import numpy as np
 from lengen_fast import _engine
 from lengen_fast.data import Batch, check_integer
 
-DISTRIBUTIONS = ("paper", "hard")
+DISTRIBUTIONS = ("paper", "uniform", "hard")
 LONGEST_LENGTH = 2**20
 """No string has more than this many symbols before its separator."""
 
@@ -95,6 +95,7 @@ class Task:
         symbols: names of the ordinary tokens.
         alphabet_grows: whether long strings need more symbols, see :meth:`with_symbols`.
         chance: exact match of a guesser that knows the format but not the answer.
+        distributions: the ways to draw its strings.
         geometry: how long its strings are.
     """
 
@@ -108,6 +109,12 @@ class Task:
     answer: Oracle = field(repr=False)
     alphabet_grows: bool = False
     chance: float = 0.0
+    distributions: tuple[str, ...] = ("paper", "hard")
+
+    @property
+    def usual_training(self) -> dict:
+        """Fields of ``TrainConfig`` in which training usually differs from the paper's protocol for its own tasks."""
+        return {}
 
     # ---- alphabet ----
 
@@ -201,11 +208,11 @@ class Task:
             return self.geometry.context_for(longest)
         return self.tokens_at(self.reachable(self.min_length, longest)[-1])
 
-    def reachable(self, low: int, high: int) -> range:
-        """The lengths in low..high that the task can draw; drawn lengths are uniform over them."""
+    def reachable(self, low: int, high: int) -> Sequence[int]:
+        """The lengths in low..high that the task can draw, increasing."""
         return self.geometry.reachable(low, high)
 
-    def check_lengths(self, low: int, high: int) -> range:
+    def check_lengths(self, low: int, high: int) -> Sequence[int]:
         """The reachable lengths of an inclusive range, or an error that says which lengths the task can draw."""
         low = check_integer("length", low, -(2**63), 2**63)
         high = check_integer("length", high, -(2**63), 2**63)
@@ -217,12 +224,14 @@ class Task:
             raise ValueError(f"length ends at {high}; {self._why_no_longer()}")
         lengths = self.reachable(low, high)
         if not lengths:
-            geometry = self.geometry
             raise ValueError(
-                f"length is ({low}, {high}), where {self.name} has no string; "
-                f"its lengths are {', '.join(str(geometry.shortest + i * geometry.stride) for i in range(3))}, ..."
+                f"length is ({low}, {high}), where {self.name} has no string; {self._lengths_nearby(low, high)}"
             )
         return lengths
+
+    def _lengths_nearby(self, low: int, high: int) -> str:
+        first = (self.geometry.shortest + i * self.geometry.stride for i in range(3))
+        return f"its lengths are {', '.join(map(str, first))}, ..."
 
     def _why_no_longer(self) -> str:
         if self.max_length == LONGEST_LENGTH:
@@ -254,7 +263,7 @@ class Task:
             count: strings to draw.
             length: one length or an inclusive range ``(low, high)``; None: from the shortest to 50.
             seed: 0..2**64-1.
-            distribution: ``"paper"`` or ``"hard"``; see ``hard_means``.
+            distribution: one of ``distributions``; see ``hard_means``.
             stream: 0..2**64-1; in training, the step.
             first_row: 0..2**32-1.
             context: size of the position table; offsets are uniform over those that fit. None: every offset is 0.
@@ -283,11 +292,14 @@ class Task:
         """The engine's sampler behind :meth:`sample`, for callers that draw many batches."""
         low, high = self._range(length)
         longest = self.check_lengths(low, high)[-1]
-        if distribution not in DISTRIBUTIONS:
-            choices = " or ".join(map(repr, DISTRIBUTIONS))
-            raise ValueError(f"distribution is {distribution!r}; it must be {choices}")
+        if distribution not in self.distributions:
+            choices = " or ".join(map(repr, self.distributions))
+            raise ValueError(f"distribution is {distribution!r}; it must be {choices} for {self.name}")
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         context = self._check_context(context, longest)
+        return self._engine_sampler(distribution, low, high, seed, context)
+
+    def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         return _engine.Sampler(self.name, distribution, self._engine_symbols, low, high, seed, context)
 
     def oracle(self, tokens: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

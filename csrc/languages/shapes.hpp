@@ -1,0 +1,211 @@
+// Strings made of a few long pieces: a repeated word, ordered blocks, runs, nested brackets. Distributions of arXiv 2410.02140.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "automaton.hpp"
+#include "letters.hpp"
+
+namespace lengen {
+
+// One word over and over, cut off at length n.
+class RepeatedWord {
+ public:
+  explicit RepeatedWord(const std::vector<uint8_t>& word) {
+    if (word.empty()) throw std::invalid_argument("the repeated word is empty");
+    const auto period = static_cast<int64_t>(word.size());
+    step_ = period * std::max<int64_t>(1, at_once / period);
+    while (static_cast<int64_t>(pattern_.size()) < step_ + at_once) pattern_.insert(pattern_.end(), word.begin(), word.end());
+  }
+
+  int64_t usual_words(int64_t) const { return 0; }
+
+  // Up to 31 more bytes are written.
+  void draw(int64_t n, Words&, Scratch&, uint8_t* x) const {
+    if (step_ <= at_once) {
+      for (int64_t i = 0; i < n; i += step_) std::memcpy(x + i, pattern_.data(), at_once);
+    } else {
+      for (int64_t i = 0; i < n; i += step_) std::memcpy(x + i, pattern_.data(), static_cast<size_t>(std::min(step_, n - i)));
+    }
+  }
+
+ private:
+  static constexpr int64_t at_once = 32;
+
+  int64_t step_;
+  std::vector<uint8_t> pattern_;
+};
+
+// Blocks of symbols in a fixed order: all lengths but the last uniform in what is left by those before and the least of those
+// behind; the last takes the rest. The symbols of a block are independent and uniform.
+class Blocks {
+ public:
+  struct Block {
+    int64_t least, most;
+    uint8_t first_symbol, symbols;
+  };
+
+  explicit Blocks(std::vector<Block> blocks) : blocks_(std::move(blocks)) {
+    for (const Block& block : blocks_) {
+      least_ += block.least;
+      most_letters_ = std::max<int64_t>(most_letters_, block.symbols);
+    }
+  }
+
+  int64_t usual_words(int64_t n) const {
+    return static_cast<int64_t>(blocks_.size()) * (most_letters_ > 1 ? 1 + words_per_block : 1) +
+           (most_letters_ > 1 ? words_for_letters(n) : 0);
+  }
+
+  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
+    int64_t spare = n - least_;
+    for (const Block& block : blocks_) {
+      const int64_t most = std::min(block.most, block.least + spare);
+      const bool is_last = &block == &blocks_.back();
+      const int64_t length = is_last ? block.least + spare
+                             : most == block.least
+                                 ? most
+                                 : block.least + words.below(static_cast<uint32_t>(most - block.least + 1));
+      spare -= length - block.least;
+      put(block, length, words, scratch, x);
+      x += length;
+    }
+  }
+
+ private:
+  LENGEN_INLINE static void put(const Block& block, int64_t length, Words& words, Scratch& scratch, uint8_t* x) {
+    if (block.symbols == 1 || length == 0) {
+      std::memset(x, block.first_symbol, static_cast<size_t>(length));
+      return;
+    }
+    draw_letters(length, block.symbols, words, x, scratch);
+    if (block.first_symbol == 0) return;
+    for (int64_t i = 0; i < length; ++i) x[i] = static_cast<uint8_t>(x[i] + block.first_symbol);
+  }
+
+  std::vector<Block> blocks_;
+  int64_t least_ = 0, most_letters_ = 1;
+};
+
+// Runs: a fair coin for one of two symbols, then a length uniform among those in what is left after which the string so far is
+// in the language; where one symbol has no such length it is the other's turn. Every string that the language's automaton
+// accepts after some run can be drawn; lengths that keep it accepting must be a, a + d, a + 2d, ... for each state and symbol.
+class Runs {
+ public:
+  explicit Runs(const Automaton& automaton) {
+    if (automaton.symbols != 2) throw std::invalid_argument("runs need two symbols");
+    for (int64_t state = 0; state < automaton.states(); ++state) {
+      for (int64_t symbol = 0; symbol < 2; ++symbol) orbits_.push_back(orbit_of(automaton, state, symbol));
+    }
+  }
+
+  int64_t usual_words(int64_t n) const { return 4 + 4 * static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n))); }
+
+  void draw(int64_t n, Words& words, Scratch&, uint8_t* x) const {
+    int64_t state = 0;
+    for (int64_t left = n; left > 0;) {
+      int64_t symbol = words.next() >> 31;
+      if (orbits_[orbit(state, symbol)].first > left) symbol = 1 - symbol;
+      const Orbit& chosen = orbits_[orbit(state, symbol)];
+      const int64_t choices = (left - chosen.first) / chosen.stride;
+      const int64_t length = chosen.first + chosen.stride * words.below(static_cast<uint32_t>(choices + 1));
+      std::memset(x, static_cast<int>(symbol), static_cast<size_t>(length));
+      x += length;
+      left -= length;
+      state = chosen.after(length);
+    }
+  }
+
+ private:
+  // The states after 1, 2, ... times one symbol, the last `cycle` of which come again and again.
+  struct Orbit {
+    int64_t first = int64_t{1} << 40, stride = 1, cycle = 1;
+    std::vector<int32_t> states;
+
+    int64_t after(int64_t length) const {
+      const auto known = static_cast<int64_t>(states.size());
+      const int64_t place = length <= known ? length : known - cycle + 1 + (length - known - 1) % cycle;
+      return states[static_cast<size_t>(place - 1)];
+    }
+  };
+
+  static size_t orbit(int64_t state, int64_t symbol) { return static_cast<size_t>(2 * state + symbol); }
+
+  static Orbit orbit_of(const Automaton& automaton, int64_t state, int64_t symbol) {
+    Orbit found;
+    int32_t at = automaton.next(static_cast<int32_t>(state), symbol);
+    auto seen = found.states.end();
+    while ((seen = std::find(found.states.begin(), found.states.end(), at)) == found.states.end()) {
+      found.states.push_back(at);
+      at = automaton.next(at, symbol);
+    }
+    found.cycle = found.states.end() - seen;
+    std::vector<int64_t> accepted;
+    for (int64_t length = 1; length <= static_cast<int64_t>(found.states.size()) + 2 * found.cycle; ++length) {
+      if (automaton.accepts(found.after(length))) accepted.push_back(length);
+    }
+    if (!accepted.empty()) found.first = accepted[0];
+    if (accepted.size() > 1) found.stride = accepted[1] - accepted[0];
+    for (size_t i = 1; i < accepted.size(); ++i) {
+      if (accepted[i] - accepted[i - 1] != found.stride) throw std::invalid_argument("the accepted runs have no fixed stride");
+    }
+    return found;
+  }
+
+  std::vector<Orbit> orbits_;
+};
+
+// Nested brackets, 0 opens and 1 closes: at each level bracketed blocks one behind the other until the length is used up, each
+// with an inside uniform in 0.65 to 0.85 of the pairs that are left; in the innermost level nothing is inside.
+class NestedBlocks {
+ public:
+  explicit NestedBlocks(int64_t depth) : depth_(depth) {
+    if (depth < 1 || depth > most_depth) throw std::invalid_argument("the depth must be in 1..64");
+  }
+
+  int64_t usual_words(int64_t n) const { return n / 4 + 4; }
+
+  void draw(int64_t n, Words& words, Scratch&, uint8_t* x) const {
+    std::array<int64_t, most_depth + 1> left;  // pairs, by how many levels may open
+    int64_t level = depth_;
+    left[static_cast<size_t>(level)] = n / 2;
+    for (;;) {
+      int64_t& pairs = left[static_cast<size_t>(level)];
+      if (level == 1) x = put_pairs(std::exchange(pairs, 0), x);
+      if (pairs > 0) {
+        const int64_t inside = draw_inside(pairs, words);
+        pairs -= inside + 1;
+        *x++ = 0;
+        left[static_cast<size_t>(--level)] = inside;
+      } else {
+        if (level == depth_) return;
+        ++level;
+        *x++ = 1;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t most_depth = 64;
+
+  static int64_t draw_inside(int64_t pairs, Words& words) {
+    const int64_t most = std::min(85 * pairs / 100, pairs - 1), least = std::min(65 * pairs / 100, most);
+    return most == least ? most : least + words.below(static_cast<uint32_t>(most - least + 1));
+  }
+
+  // Up to six more bytes are written.
+  static uint8_t* put_pairs(int64_t pairs, uint8_t* x) {
+    const uint64_t four = 0x0100010001000100u;
+    for (int64_t i = 0; i < pairs; i += 4) std::memcpy(x + 2 * i, &four, sizeof four);
+    return x + 2 * pairs;
+  }
+
+  int64_t depth_;
+};
+
+}  // namespace lengen
