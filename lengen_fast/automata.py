@@ -110,7 +110,6 @@ class Automaton:
         """[S, A+1] bool: which symbols may come next in a member, and, last, whether it may end."""
         return np.concatenate([self.live[self.transitions] & self.live[:, None], self.accepting[:, None]], axis=1)
 
-<<<<<<< HEAD
     @cached_property
     def components(self) -> np.ndarray:
         """[S] int64: the strongly connected component of each state, sources first (Tarjan's algorithm)."""
@@ -140,7 +139,7 @@ class Automaton:
                         del open_states[place:]
                         found += 1
         return found - 1 - numbers
-=======
+
     def lengths(self, low: int, high: int) -> np.ndarray:
         """The lengths in low..high that some member has, increasing, int64."""
         steps = np.arange(max(low, 0), high + 1)
@@ -160,7 +159,6 @@ class Automaton:
             found.append(bool(finishing[0]))
             finishing = finishing[self.transitions].any(axis=1)
         return np.array(found), len(found) - seen[key]
->>>>>>> lang
 
     def minimal(self) -> Automaton:
         """The minimal complete automaton of the language, its states numbered breadth first from the start."""

@@ -261,7 +261,9 @@ class _Part:
         for i, way in enumerate(ways, 1):
             name = f"EXIT_{c}" if len(ways) == 1 else f"EXIT_{c}_{i}"
             yield name, self._exit([goal == way for goal in goals])
-            way.part.entrances.setdefault(way.potentials, []).append(name if len(ways) == 1 else f"{name} and FIRST_{c}")
+            way.part.entrances.setdefault(way.potentials, []).append(
+                name if len(ways) == 1 else f"{name} and FIRST_{c}"
+            )
             way.part.repeats |= len(ways) == 1
             way.part.exposed |= self.exposed
         if len(ways) > 1:
