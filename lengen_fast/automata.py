@@ -110,6 +110,36 @@ class Automaton:
         """[S, A+1] bool: which symbols may come next in a member, and, last, whether it may end."""
         return np.concatenate([self.live[self.transitions] & self.live[:, None], self.accepting[:, None]], axis=1)
 
+    @cached_property
+    def components(self) -> np.ndarray:
+        """[S] int64: the strongly connected component of each state, sources first (Tarjan's algorithm)."""
+        table = self.transitions.tolist()
+        index, low, open_states, numbers = {}, {}, [], np.full(self.states, -1, dtype=np.int64)
+        found = 0
+        for root in range(self.states):
+            visits = [] if root in index else [(root, iter(table[root]))]
+            while visits:
+                state, targets = visits[-1]
+                if state not in index:
+                    index[state] = low[state] = len(index)
+                    open_states.append(state)
+                for target in targets:
+                    if target not in index:
+                        visits.append((target, iter(table[target])))
+                        break
+                    if numbers[target] < 0:
+                        low[state] = min(low[state], index[target])
+                else:
+                    visits.pop()
+                    if visits:
+                        low[visits[-1][0]] = min(low[visits[-1][0]], low[state])
+                    if low[state] == index[state]:
+                        place = open_states.index(state)
+                        numbers[open_states[place:]] = found
+                        del open_states[place:]
+                        found += 1
+        return found - 1 - numbers
+
     def lengths(self, low: int, high: int) -> np.ndarray:
         """The lengths in low..high that some member has, increasing, int64."""
         steps = np.arange(max(low, 0), high + 1)
