@@ -31,6 +31,8 @@ inline std::unique_ptr<RowSampler> make_sampler(const std::string& task, const s
   if (task == "binary_majority_interleave") return std::make_unique<BinaryMajorityInterleave>(hard);
   if (task == "unique_copy") return std::make_unique<UniqueCopy>(symbols, hard);
   if (task == "repeat_copy") return std::make_unique<RepeatCopy>(hard);
+  if (task == "reverse") return std::make_unique<Reverse>(hard);
+  if (task == "duplicate") return std::make_unique<Duplicate>(hard);
   if (task == "sort") return std::make_unique<Sort>(symbols, hard);
   if (task == "parity") return std::make_unique<Parity>(hard);
   if (task == "addition") return std::make_unique<Addition>(hard);

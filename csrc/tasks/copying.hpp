@@ -57,14 +57,34 @@ class UniqueCopy final : public RowsOf<UniqueCopy> {
   bool hard_;
 };
 
-// x over {a, b}; y is x.
+// What a copy of n letters, a bit each, looks like: as many letters as length(n), which put() writes to every y.
+struct Forwards {
+  static constexpr int64_t length(int64_t n) { return n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) { expand_bits(x, n, y...); }
+};
+
+struct Backwards {
+  static constexpr int64_t length(int64_t n) { return n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) { expand_number(x, n, y...); }
+};
+
+struct Twice {
+  static constexpr int64_t length(int64_t n) { return 2 * n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) {
+    expand_bits(x, n, y...);
+    expand_bits(x, n, (y + n)...);
+  }
+};
+
+// x over {a, b}; y is a copy of x.
 // paper: independent letters. hard: a random block of 1 to 8 letters repeated to length n, with one letter changed.
-class RepeatCopy final : public RowsOf<RepeatCopy> {
+template <class Copy>
+class LetterCopy final : public RowsOf<LetterCopy<Copy>> {
  public:
-  explicit RepeatCopy(bool hard) : hard_(hard) {}
+  explicit LetterCopy(bool hard) : hard_(hard) {}
 
   int64_t usual_words(int64_t n) const override { return hard_ ? 4 : 2 * words_of_bits(n); }
-  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, Copy::length(n)); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* x = at_least(scratch.bits[0], words_of_bits(n));
@@ -74,7 +94,7 @@ class RepeatCopy final : public RowsOf<RepeatCopy> {
       draw_fair_bits(n, words, x);
     }
     expand_bits(x, n, question_of(row));
-    return frame_question({2}, n, n, row, [&](auto*... y) { expand_bits(x, n, y...); });
+    return frame_question({2}, n, Copy::length(n), row, [&](auto*... y) { Copy::put(x, n, y...); });
   }
 
  private:
@@ -88,6 +108,10 @@ class RepeatCopy final : public RowsOf<RepeatCopy> {
 
   bool hard_;
 };
+
+using RepeatCopy = LetterCopy<Forwards>;
+using Reverse = LetterCopy<Backwards>;
+using Duplicate = LetterCopy<Twice>;
 
 // x is k-1 fillers and then distinct symbols, n = -1 modulo k; y is every k-th symbol of x, from the k-th on.
 template <int64_t k>

@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from lengen_fast.data import check_integer
 from lengen_fast.tasks.algorithmic import ALGORITHMIC
 from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
+from lengen_fast.tasks.copying import COPYING
 
 __all__ = ["DISTRIBUTIONS", "LONGEST_LENGTH", "Task", "task", "tasks"]
 
-_REGISTRY = {each.name: each for each in ALGORITHMIC}
+_REGISTRY = {each.name: each for each in (*ALGORITHMIC, *COPYING)}
 
 
 def tasks() -> dict[str, str]:
