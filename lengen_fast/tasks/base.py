@@ -95,6 +95,7 @@ class Task:
         symbols: names of the ordinary tokens.
         alphabet_grows: whether long strings need more symbols, see :meth:`with_symbols`.
         chance: exact match of a guesser that knows the format but not the answer.
+        distributions: the ways to draw its strings.
         geometry: how long its strings are.
     """
 
@@ -108,6 +109,7 @@ class Task:
     answer: Oracle = field(repr=False)
     alphabet_grows: bool = False
     chance: float = 0.0
+    distributions: tuple[str, ...] = ("paper", "hard")
 
     # ---- alphabet ----
 
@@ -254,7 +256,7 @@ class Task:
             count: strings to draw.
             length: one length or an inclusive range ``(low, high)``; None: from the shortest to 50.
             seed: 0..2**64-1.
-            distribution: ``"paper"`` or ``"hard"``; see ``hard_means``.
+            distribution: one of ``distributions``; see ``hard_means``.
             stream: 0..2**64-1; in training, the step.
             first_row: 0..2**32-1.
             context: size of the position table; offsets are uniform over those that fit. None: every offset is 0.
@@ -283,11 +285,14 @@ class Task:
         """The engine's sampler behind :meth:`sample`, for callers that draw many batches."""
         low, high = self._range(length)
         longest = self.check_lengths(low, high)[-1]
-        if distribution not in DISTRIBUTIONS:
-            choices = " or ".join(map(repr, DISTRIBUTIONS))
-            raise ValueError(f"distribution is {distribution!r}; it must be {choices}")
+        if distribution not in self.distributions:
+            choices = " or ".join(map(repr, self.distributions))
+            raise ValueError(f"distribution is {distribution!r}; it must be {choices} for {self.name}")
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         context = self._check_context(context, longest)
+        return self._engine_sampler(distribution, low, high, seed, context)
+
+    def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         return _engine.Sampler(self.name, distribution, self._engine_symbols, low, high, seed, context)
 
     def oracle(self, tokens: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
