@@ -115,6 +115,37 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
+using FourBytes = uint8_t __attribute__((vector_size(4)));
+using FourTokens = int64_t __attribute__((vector_size(32)));
+
+// out[i] = byte i of `bytes`, lowest first, for i in 0..3.
+LENGEN_INLINE void put_four(uint64_t bytes, int64_t* out) {
+  FourBytes four;
+  const auto low = static_cast<uint32_t>(bytes);
+  __builtin_memcpy(&four, &low, sizeof four);
+  const FourTokens tokens = __builtin_convertvector(four, FourTokens);
+  __builtin_memcpy(out, &tokens, sizeof tokens);
+}
+
+// out[i] = from[count-1-i] for every out. `from` is readable 8 bytes before its beginning; up to 7 more are written.
+template <class... Out>
+LENGEN_INLINE void widen_backwards(const uint8_t* from, int64_t count, Out*... out) {
+  for (int64_t i = 0; i < count; i += 8) {
+    uint64_t eight;
+    __builtin_memcpy(&eight, from + count - 8 - i, sizeof eight);
+    eight = __builtin_bswap64(eight);
+    (put_four(eight, out + i), ...);
+    (put_four(eight >> 32, out + i + 4), ...);
+  }
+}
+
+// out[0..count) = value, up to the next multiple of 8.
+LENGEN_INLINE void put_run(int64_t value, int64_t count, int64_t* out) {
+  for (int64_t i = 0; i < count; i += 8) {
+    for (int64_t j = 0; j < 8; ++j) out[i + j] = value;
+  }
+}
+
 // out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more
 // are written.
 template <class T>

@@ -6,12 +6,30 @@ from difflib import get_close_matches
 
 from lengen_fast.data import check_integer
 from lengen_fast.tasks.algorithmic import ALGORITHMIC
+from lengen_fast.tasks.arithmetic import ARITHMETIC
 from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
+from lengen_fast.tasks.copying import COPYING
+from lengen_fast.tasks.counting import COUNTING, COUNTS, MODES
 from lengen_fast.tasks.languages import LABELS, Language, named_languages
+from lengen_fast.tasks.recall import RECALL
+from lengen_fast.tasks.sorting import BUCKET_SORTS, SORTING
+from lengen_fast.tasks.state_tracking import (
+    ALTERNATING_GROUPS,
+    CYCLES,
+    CYCLIC_GROUPS,
+    MODULAR_SUMS,
+    STATE_TRACKING,
+    SYMMETRIC_GROUPS,
+)
 
 __all__ = ["DISTRIBUTIONS", "LABELS", "LONGEST_LENGTH", "Language", "Task", "task", "tasks"]
 
-_REGISTRY = {each.name: each for each in (*ALGORITHMIC, *named_languages())}
+_REGISTRY = {
+    each.name: each
+    for family in (ALGORITHMIC, COUNTING, COPYING, SORTING, STATE_TRACKING, RECALL, ARITHMETIC, named_languages())
+    for each in family
+}
+_NUMBERED = (MODES, COUNTS, BUCKET_SORTS, MODULAR_SUMS, CYCLES, CYCLIC_GROUPS, SYMMETRIC_GROUPS, ALTERNATING_GROUPS)
 
 
 def tasks() -> dict[str, str]:
@@ -23,20 +41,25 @@ def task(name: str, *, symbols: int | None = None) -> Task:
     """The task of that name.
 
     Args:
-        name: one of :func:`tasks`.
+        name: one of :func:`tasks`, or one of theirs with another number behind it, such as ``mode_20``.
         symbols: size of the alphabet, for the tasks over distinct symbols; None: 150.
 
     Raises:
         ValueError: there is no such task, or its alphabet is fixed.
     """
-    if name not in _REGISTRY:
+    found = _REGISTRY.get(name) or _numbered(name)
+    if found is None:
         raise ValueError(f"there is no task {name!r}; {_suggestion(name)}")
-    found = _REGISTRY[name]
     if symbols is None:
         return found
     if not found.alphabet_grows:
         raise ValueError(f"symbols is {symbols!r}, but the alphabet of {name} is fixed; leave it out")
     return found._with_alphabet(check_integer("symbols", symbols, 1, LONGEST_LENGTH))
+
+
+def _numbered(name: object) -> Task | None:
+    found = (each.find(name) for each in _NUMBERED) if isinstance(name, str) else ()
+    return next(filter(None, found), None)
 
 
 def _suggestion(name: object) -> str:
