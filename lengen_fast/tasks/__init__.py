@@ -5,12 +5,14 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from lengen_fast.data import check_integer
+from lengen_fast.tasks import definitions
 from lengen_fast.tasks.algorithmic import ALGORITHMIC
 from lengen_fast.tasks.arithmetic import ARITHMETIC
 from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
 from lengen_fast.tasks.copying import COPYING
 from lengen_fast.tasks.counting import COUNTING, COUNTS, MODES
-from lengen_fast.tasks.languages import LABELS, Language, named_languages
+from lengen_fast.tasks.definitions import language
+from lengen_fast.tasks.languages import LABELS, Language
 from lengen_fast.tasks.recall import RECALL
 from lengen_fast.tasks.sorting import BUCKET_SORTS, SORTING
 from lengen_fast.tasks.state_tracking import (
@@ -22,11 +24,30 @@ from lengen_fast.tasks.state_tracking import (
     SYMMETRIC_GROUPS,
 )
 
-__all__ = ["DISTRIBUTIONS", "LABELS", "LONGEST_LENGTH", "Language", "Task", "task", "tasks"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "LABELS",
+    "LONGEST_LENGTH",
+    "Language",
+    "Task",
+    "from_definition",
+    "language",
+    "task",
+    "tasks",
+]
 
 _REGISTRY = {
     each.name: each
-    for family in (ALGORITHMIC, COUNTING, COPYING, SORTING, STATE_TRACKING, RECALL, ARITHMETIC, named_languages())
+    for family in (
+        ALGORITHMIC,
+        COUNTING,
+        COPYING,
+        SORTING,
+        STATE_TRACKING,
+        RECALL,
+        ARITHMETIC,
+        definitions.named_languages(),
+    )
     for each in family
 }
 _NUMBERED = (MODES, COUNTS, BUCKET_SORTS, MODULAR_SUMS, CYCLES, CYCLIC_GROUPS, SYMMETRIC_GROUPS, ALTERNATING_GROUPS)
@@ -37,19 +58,24 @@ def tasks() -> dict[str, str]:
     return {name: each.description for name, each in _REGISTRY.items()}
 
 
-def task(name: str, *, symbols: int | None = None) -> Task:
+def task(name: str, *, symbols: int | None = None, labels: str | None = None) -> Task:
     """The task of that name.
 
     Args:
         name: one of :func:`tasks`, or one of theirs with another number behind it, such as ``mode_20``.
         symbols: size of the alphabet, for the tasks over distinct symbols; None: 150.
+        labels: of a language, one of ``LABELS``; None: ``"legal+end"``.
 
     Raises:
-        ValueError: there is no such task, or its alphabet is fixed.
+        ValueError: there is no such task, its alphabet is fixed, or it is no language and has no labels.
     """
     found = _REGISTRY.get(name) or _numbered(name)
     if found is None:
         raise ValueError(f"there is no task {name!r}; {_suggestion(name)}")
+    if labels is not None:
+        if not isinstance(found, Language):
+            raise ValueError(f"labels is {labels!r}, but {name} is no formal language; leave it out")
+        found = found.with_labels(labels)
     if symbols is None:
         return found
     if not found.alphabet_grows:
@@ -60,6 +86,13 @@ def task(name: str, *, symbols: int | None = None) -> Task:
 def _numbered(name: object) -> Task | None:
     found = (each.find(name) for each in _NUMBERED) if isinstance(name, str) else ()
     return next(filter(None, found), None)
+
+
+def from_definition(definition: dict) -> Task:
+    """The task that ``Task.definition`` describes."""
+    if "automaton" in definition:
+        return definitions.from_definition(definition)
+    return task(definition["name"], symbols=definition["symbols"], labels=definition.get("labels"))
 
 
 def _suggestion(name: object) -> str:
