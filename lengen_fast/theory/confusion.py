@@ -23,17 +23,17 @@ Word = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Confusion:
-    """Words of symbol numbers: ``access loop^N left rest`` and ``access loop^N right rest``, for every N.
+    """Words of symbol numbers: ``access loop^N left`` and ``access loop^N right``, for every N.
 
-    The automaton reaches ``states[0]`` behind ``left`` and ``states[1]`` behind ``right``; only one of them with
-    ``rest`` is accepted. Every balanced term has the same value behind both.
+    The automaton reaches ``states[0]`` behind one and ``states[1]`` behind the other. Every balanced term has the same
+    value behind both.
 
     Attributes:
         states: the two states that no term tells apart.
         access: leads from the start into the component.
         loop: takes every step of the component, so that every count that is not balanced can be pumped.
         left, right: lead from where the loop begins to the two states.
-        rest: tells the two states apart.
+        rest: leads from the two states to different marks.
         flow: [E] integers, how often each step of the component is used more on the way to the first state than on the
             way to the second; it leads ``multiple`` times from the second to the first, with zero steps of every label.
         multiple: 1: ``left`` and ``right`` have equally many steps of every label.
@@ -49,13 +49,18 @@ class Confusion:
     multiple: int
 
     def pair(self, pumps: int = 1) -> tuple[Word, Word]:
-        """The two words with the loop taken so often."""
+        """The two words with the loop taken so often, and ``rest`` behind them."""
         before = self.access + self.loop * pumps
         return before + self.left + self.rest, before + self.right + self.rest
 
 
-def confusion(decision: Decision) -> Confusion | None:
-    """Words for the first two states that stay together; None: all states are told apart."""
+def confusion(decision: Decision, marks: np.ndarray | None = None) -> Confusion | None:
+    """Words for the first two states that stay together; None: all states are told apart.
+
+    Args:
+        decision: of an automaton with S states.
+        marks: [S] what is to be known of each state; None: whether it accepts.
+    """
     if decision.confusion is None:
         return None
     component, p, q = decision.confusion
@@ -71,7 +76,7 @@ def confusion(decision: Decision) -> Confusion | None:
         left, right = graph.path(begin, places[p]), graph.path(begin, places[q])
     spell = lambda path: tuple(int(component.steps[step, 1]) for step in path)  # noqa: E731
     access = shortest_word(automaton, 0, int(component.states[begin]))
-    rest = distinguishing_word(automaton, p, q)
+    rest = distinguishing_word(automaton, p, q, marks)
     return Confusion((p, q), access, spell(graph.tour(begin)), spell(left), spell(right), rest, flow, multiple)
 
 
@@ -185,12 +190,13 @@ def shortest_word(automaton: Automaton, begin: int, end: int) -> Word:
     return words[end]
 
 
-def distinguishing_word(automaton: Automaton, p: int, q: int) -> Word | None:
-    """A shortest word that is accepted from one of two states only; None: there is none."""
+def distinguishing_word(automaton: Automaton, p: int, q: int, marks: np.ndarray | None = None) -> Word | None:
+    """A shortest word that leads from two states to different marks (None: acceptance); None: there is none."""
+    marks = automaton.accepting if marks is None else marks
     words, queue = {(p, q): ()}, deque([(p, q)])
     while queue:
         pair = queue.popleft()
-        if automaton.accepting[pair[0]] != automaton.accepting[pair[1]]:
+        if marks[pair[0]] != marks[pair[1]]:
             return words[pair]
         for symbol in range(len(automaton.alphabet)):
             target = (int(automaton.transitions[pair[0], symbol]), int(automaton.transitions[pair[1], symbol]))
