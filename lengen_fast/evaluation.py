@@ -159,12 +159,12 @@ def evaluate(
     """
     ranges = [_as_range(length) for length in lengths]
     _check(model, task, ranges, count, offsets, token_budget)
-    if model.config.longest is None:
-        offsets = "zero"  # without positions there is nothing to shift
+    if not model.config.has_positions:
+        offsets = "zero"  # there is nothing to shift
     lines = []
     for index, (low, high) in enumerate(ranges):
         rows = count or max(1, min(PAPER_COUNT, token_budget // task.tokens_at(high)))
-        context = model.config.longest if offsets == "random" else None
+        context = model.config.context_for(task.tokens_at(high)) if offsets == "random" else None
         sampler = dict(length=(low, high), seed=seed, distribution=distribution, context=context)
         tally = _Tally()
         at_once = max(1, TOKENS_AT_ONCE // task.tokens_at(high))

@@ -29,9 +29,9 @@ def positional_product_penalty(model: Transformer) -> Tensor:
 
 
 def _layer_penalty(table: Tensor, qkv_weight: Tensor, heads: int) -> Tensor:
-    width = table.shape[1]
-    projected = table @ qkv_weight[: 2 * width].T
-    queries, keys = projected.unflatten(1, (2, heads, width // heads)).permute(1, 2, 0, 3)
+    inner = len(qkv_weight) // 3
+    projected = table @ qkv_weight[: 2 * inner].T
+    queries, keys = projected.unflatten(1, (2, heads, inner // heads)).permute(1, 2, 0, 3)
     return _causal_squares(queries, keys) / len(table)
 
 

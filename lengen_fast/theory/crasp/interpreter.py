@@ -59,7 +59,7 @@ class Stream:
         if tokens.ndim != (1 if self.flat else 2) or (not self.flat and len(tokens) != len(self.offset)):
             wanted = "[T]" if self.flat else f"[{len(self.offset)}, T]"
             raise ValueError(f"tokens must have shape {wanted}, got {tokens.shape}")
-        tokens = self.program.check_tokens(tokens).reshape(len(self.offset), -1)
+        tokens = self.program.check_tokens(tokens).reshape(len(self.offset), tokens.shape[-1])
         self._check_size(tokens.shape[1])
         step = self._plan.stretch(len(tokens))
         stretches = [self._stretch(tokens[:, at : at + step]) for at in range(0, max(tokens.shape[1], 1), step)]

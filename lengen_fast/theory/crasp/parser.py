@@ -92,7 +92,7 @@ def _what(text: str, error, line: int) -> str:
     source = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
     if error.token.type == "_NL" and "COUNT" in expected and "#" in source:
         sentence += "; '# ' begins a comment, a count is written #P or #[j <= i] P"
-    if str(error.token) == ":=" and source[:1].isspace():
+    if source[:1].isspace() and str(error.token) in (":=", source.lstrip()[: len(error.token)]):
         sentence += "; an indented line goes on with the line above it"
     return sentence
 

@@ -45,9 +45,9 @@ def distances(constraints: Sequence[Tree], number: Callable[[Tree], int]) -> tup
             high = _tighter(min, high, bound - (operator == "<"))
         if operator in (">=", ">", "="):
             low = _tighter(max, low, bound + (operator == ">"))
-    if (low is None or low < 0) and chosen is None and high is None:
+    if (low is None or low < 0) and (chosen is None or min(chosen, default=0) < 0):
         raise NotLocal(constraints[0], "a count looks back only, so j <= i is needed")
-    return _listed(constraints, max(low or 0, 0), high, chosen, excluded)
+    return _listed(constraints, low or 0, high, chosen, excluded)
 
 
 def _tighter(choose: Callable[[int, int], int], old: int | None, new: int) -> int:
