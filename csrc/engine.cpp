@@ -42,13 +42,12 @@ class Sampler {
   }
 
   // Strings of a language: lengths in increasing order, and the thresholds of Lengths or nothing.
-  Sampler(const Automaton& automaton, const Recipe& recipe, int64_t bos, std::vector<int32_t> listed,
-          std::vector<uint64_t> thresholds, uint64_t seed, int64_t context)
-      : listed_(std::move(listed)), thresholds_(std::move(thresholds)), seed_(seed), context_(context) {
-    check_listed(listed_, thresholds_);
-    rows_ = make_language_sampler(automaton, recipe, bos, listed_.back());
-    lengths_ = {listed_[0], 1, static_cast<int64_t>(listed_.size()), listed_.data(),
-                thresholds_.empty() ? nullptr : thresholds_.data()};
+  Sampler(std::unique_ptr<RowSampler> rows, std::vector<int32_t> listed, std::vector<uint64_t> thresholds, uint64_t seed,
+          int64_t context)
+      : rows_(std::move(rows)), listed_(std::move(listed)), thresholds_(std::move(thresholds)),
+        lengths_{listed_[0], 1, static_cast<int64_t>(listed_.size()), listed_.data(),
+                 thresholds_.empty() ? nullptr : thresholds_.data()},
+        seed_(seed), context_(context) {
     check_context(*rows_, lengths_, context);
   }
 
@@ -269,11 +268,31 @@ Automaton automaton_of(const Array<int32_t>& transitions, const Array<uint8_t>& 
   return {transitions.shape(1), values(transitions), values(accepting), values(live), values(labels)};
 }
 
-std::shared_ptr<Sampler> language_sampler(const Automaton& automaton, std::string kind, std::vector<std::vector<int64_t>> numbers,
-                                          int64_t bos, const Array<int32_t>& lengths, const Array<uint64_t>& thresholds,
-                                          uint64_t seed, int64_t context) {
-  return std::make_shared<Sampler>(automaton, Recipe{std::move(kind), std::move(numbers)}, bos, values(lengths),
-                                   values(thresholds), seed, context);
+// start [C], next_states [situations, A] int32, changes [situations, A, C] and labels [situations + 1] uint8.
+CounterMachine counter_machine_of(const Array<int64_t>& start, const Array<int32_t>& next_states, const Array<int64_t>& changes,
+                                  const Array<uint8_t>& labels) {
+  if (next_states.ndim() != 2) throw std::invalid_argument("next_states must have two dimensions");
+  return {next_states.shape(1), start.size(), values(start), values(next_states), values(changes), values(labels)};
+}
+
+// The lengths and chances of a sampler, and what its rows are framed with.
+struct LanguageRequest {
+  std::vector<int32_t> lengths;
+  std::vector<uint64_t> thresholds;
+  LanguageFrame frame;
+  uint64_t seed;
+  int64_t context;
+
+  std::shared_ptr<Sampler> sampler(std::unique_ptr<RowSampler> rows) {
+    return std::make_shared<Sampler>(std::move(rows), std::move(lengths), std::move(thresholds), seed, context);
+  }
+};
+
+LanguageRequest language_request(const Array<int32_t>& lengths, const Array<uint64_t>& thresholds, int64_t bos, int64_t inside,
+                                 uint64_t seed, int64_t context) {
+  check_listed(values(lengths), values(thresholds));
+  if (bos < 1 || bos > 255) throw std::invalid_argument("there may be 255 symbols and labels at most");
+  return {values(lengths), values(thresholds), {bos, inside, lengths.at(lengths.size() - 1)}, seed, context};
 }
 
 void use_vector_code(bool wanted) { avx2_enabled = wanted && avx2_supported(); }
@@ -305,9 +324,27 @@ PYBIND11_MODULE(_engine, module) {
 
   py::class_<Automaton>(module, "Automaton", "A complete automaton, which of its states are live, and the label of each.")
       .def(py::init(&automaton_of), py::arg("transitions"), py::arg("accepting"), py::arg("live"), py::arg("labels"));
-  module.def("language_sampler", &language_sampler, py::arg("automaton"), py::arg("kind"), py::arg("numbers"), py::arg("bos"),
-             py::arg("lengths"), py::arg("thresholds"), py::arg("seed"), py::arg("context") = 0,
-             "Rows of strings of a language: see csrc/languages/registry.hpp for the kinds and their numbers.");
+  py::class_<CounterMachine>(module, "CounterMachine", "An automaton with counters, and the label of each situation.")
+      .def(py::init(&counter_machine_of), py::arg("start"), py::arg("next_states"), py::arg("changes"), py::arg("labels"));
+  py::class_<Recipe>(module, "Recipe", "How strings are drawn: see csrc/languages/registry.hpp for the kinds and their numbers.")
+      .def(py::init<std::string, std::vector<std::vector<int64_t>>, bool>(), py::arg("kind"), py::arg("numbers"),
+           py::arg("corrupted") = false);
+  py::class_<LanguageRequest>(module, "LanguageRequest", "Lengths with their chances, tokens, seed and context.")
+      .def(py::init(&language_request), py::arg("lengths"), py::arg("thresholds"), py::arg("bos"), py::arg("inside"),
+           py::arg("seed"), py::arg("context") = 0);
+  module.def(
+      "language_sampler",
+      [](const Automaton& automaton, const Automaton& walked, const Recipe& recipe, LanguageRequest request) {
+        return request.sampler(make_language_sampler(automaton, walked, recipe, request.frame));
+      },
+      py::arg("automaton"), py::arg("walked"), py::arg("recipe"), py::arg("request"),
+      "Rows of a regular language, whose strings are drawn from the automaton `walked`.");
+  module.def(
+      "counting_sampler",
+      [](const CounterMachine& machine, const Recipe& recipe, LanguageRequest request) {
+        return request.sampler(make_language_sampler(machine, recipe, request.frame));
+      },
+      py::arg("machine"), py::arg("recipe"), py::arg("request"), "Rows of a counting language.");
 
   py::class_<ProcessStream>(module, "Stream", "Batches of consecutive steps, prepared by background threads.")
       .def(py::init([](std::shared_ptr<Sampler> sampler, int64_t rows, uint64_t start, std::optional<uint64_t> stop,

@@ -60,7 +60,7 @@ struct Placement {
 struct Scratch {
   std::vector<uint64_t> bits[3], fresh, woven;
   std::vector<uint32_t> order, moved, sorted, draws;
-  std::vector<uint8_t> letters, labels, seen;
+  std::vector<uint8_t> letters, labels, parts, seen;
   std::vector<int64_t> tokens, scored, targets;
   std::vector<Placement> placements;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows

@@ -15,7 +15,7 @@ from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.ops import DistanceBias, attention, bias, embed, log_n_scale
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory, RunError
-from lengen_fast.tasks import Task, task, tasks
+from lengen_fast.tasks import Language, Task, language, task, tasks
 from lengen_fast.training import Interrupted, Run, TrainConfig, TrainingDiverged, default_configs, train
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "Batch",
     "DistanceBias",
     "Interrupted",
+    "Language",
     "ModelConfig",
     "Run",
     "RunDirectory",
@@ -41,6 +42,7 @@ __all__ = [
     "embed",
     "evaluate",
     "from_gpt2",
+    "language",
     "layers",
     "log_n_scale",
     "positions",

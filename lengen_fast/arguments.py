@@ -9,6 +9,7 @@ from typing import NoReturn
 
 DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
 USAGE_ERROR = 2
+DISTRIBUTION_HELP = "paper, uniform, hard, ...: what the task has (default: its first, which lengen tasks TASK shows)"
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -63,6 +64,21 @@ def _command(group, name: str, summary: str, example: str) -> argparse.ArgumentP
     )
 
 
+def _add_task_choice(command: argparse.ArgumentParser) -> None:
+    """TASK, or a language of the user's own; see ``plan.chosen_task``."""
+    command.add_argument("task", nargs="?", metavar="TASK", help="a name from lengen tasks")
+    own = command.add_argument_group("a regular language of your own, instead of TASK")
+    own.add_argument("--regex", metavar="R", help="a regular expression, one character a symbol, such as '(aa)*'")
+    own.add_argument("--alphabet", metavar="AB", help="its symbols in order (default: those of the expression)")
+    own.add_argument("--dfa", metavar="FILE", help="a JSON file with alphabet, start, accepting and transitions")
+    command.add_argument(
+        "--labels",
+        choices=("legal+end", "legal", "membership"),
+        help="what the prefixes of a formal language ask: which symbols may come next, with or without the end, or "
+        "whether the prefix is a member (default: legal+end)",
+    )
+
+
 def _add_tasks(group, name: str) -> argparse.ArgumentParser:
     command = _command(group, name, "list the tasks, or describe one", "lengen tasks majority")
     command.add_argument("task", nargs="?", metavar="TASK", help="a name from the list: describe that task")
@@ -77,13 +93,13 @@ def _add_generate(group, name: str) -> argparse.ArgumentParser:
         "print strings of a task, the same ones for the same seed",
         "lengen generate addition --length 10:20 --count 5 --distribution hard",
     )
-    command.add_argument("task", metavar="TASK", help="a name from lengen tasks")
+    _add_task_choice(command)
     command.add_argument(
         "--length", type=_range, metavar="MIN:MAX", help="lengths n, inclusive (default: shortest to 50)"
     )
     command.add_argument("--count", type=int, default=10, metavar="N", help="strings to print (default: 10)")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
-    command.add_argument("--distribution", default="paper", metavar="D", help="paper or hard (default: paper)")
+    command.add_argument("--distribution", metavar="D", help=DISTRIBUTION_HELP)
     command.add_argument(
         "--format",
         choices=("text", "json"),
@@ -100,7 +116,7 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
         "train on short strings, test on long ones, show the outcome beside the prediction",
         "lengen run binary_majority --positions nope --eval-lengths 1:50 51:100 101:150 512 4096",
     )
-    command.add_argument("task", metavar="TASK", help="a name from lengen tasks")
+    _add_task_choice(command)
     model = command.add_argument_group("model (default: the paper's choice for the task)")
     model.add_argument(
         "--positions", choices=("ape", "nope"), help="learned absolute positions, or none (default: ape)"
@@ -152,7 +168,7 @@ def _add_evaluate(group, name: str) -> argparse.ArgumentParser:
         "--lengths", type=_length, nargs="+", required=True, metavar="LENGTH", help="lengths or ranges"
     )
     command.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    command.add_argument("--distribution", default="paper", metavar="D", help="paper or hard (default: paper)")
+    command.add_argument("--distribution", metavar="D", help=DISTRIBUTION_HELP)
     command.add_argument(
         "--offsets", choices=("zero", "random"), default="zero", help="position of the first token (default: zero)"
     )

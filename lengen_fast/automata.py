@@ -5,11 +5,18 @@ Letters: S states, A symbols, T symbols of a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+
+from lengen_fast.expressions import RESERVED, check_expression, symbols_of
+
+MOST_LENGTHS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,36 +59,124 @@ class Automaton:
 
     @classmethod
     def from_regex(cls, regex: str, alphabet: Sequence[str] | None = None) -> Automaton:
-        """The minimal automaton of a regular expression (the syntax of automata-lib: ``| * + ? & ^ . [] {}``).
+        """The minimal automaton of a regular expression, in the syntax of :mod:`lengen_fast.expressions`.
 
         Args:
             regex: each symbol is one character.
             alphabet: the symbols in order; None: those of the expression, sorted.
 
         Raises:
-            ValueError: the expression has an error, or uses a symbol that is not in ``alphabet``.
+            RegexError: the expression has an error, or uses a symbol that is not in ``alphabet``.
+            ValueError: the alphabet has no symbol, or one that is not a single character of its own.
         """
         from automata.base.exceptions import AutomatonException
         from automata.fa.dfa import DFA
         from automata.fa.nfa import NFA
 
-        symbols = None if alphabet is None else set(alphabet)
+        if not isinstance(regex, str):
+            raise TypeError(f"regex is {regex!r}; it must be a string")
+        if alphabet is not None:
+            alphabet = _checked_alphabet(alphabet)
+            for symbol in alphabet:
+                if len(symbol) != 1 or symbol in RESERVED:
+                    raise ValueError(f"alphabet has {symbol!r}; beside a regular expression a symbol is one character")
+        check_expression(regex, alphabet)
+        alphabet = alphabet or _checked_alphabet(symbols_of(regex))
         try:
-            partial = DFA.from_nfa(NFA.from_regex(regex, input_symbols=symbols), minify=True)
+            partial = DFA.from_nfa(NFA.from_regex(regex, input_symbols=set(alphabet)), minify=True)
         except AutomatonException as error:
             raise ValueError(f"regex {regex!r}: {error}") from error
-        alphabet = tuple(sorted(partial.input_symbols)) if alphabet is None else tuple(alphabet)
         complete = partial.to_complete()
         return cls.from_names(alphabet, complete.transitions, complete.initial_state, complete.final_states).minimal()
 
     @classmethod
-    def from_names(cls, alphabet: Sequence[str], transitions: dict, start: object, accepting) -> Automaton:
-        """An automaton whose states have names: ``transitions[state][symbol]`` is a state."""
+    def from_names(
+        cls, alphabet: Sequence[str], transitions: Mapping, start: object, accepting: Collection
+    ) -> Automaton:
+        """An automaton whose states have names: ``transitions[state][symbol]`` is a state.
+
+        Raises:
+            ValueError: a state that is not in ``transitions``, or one without a transition for some symbol.
+        """
+        alphabet = _checked_alphabet(alphabet)
+        for what, state in (("start", start), *(("accepting", state) for state in accepting)):
+            if state not in transitions:
+                raise ValueError(
+                    f"{what} names state {state!r}, which has no transitions; the states are {_listed(transitions)}"
+                )
         order = [start, *(state for state in transitions if state != start)]
         number = {state: i for i, state in enumerate(order)}
+        for state in order:
+            _check_row(state, transitions[state], alphabet, transitions)
         table = [[number[transitions[state][symbol]] for symbol in alphabet] for state in order]
         table = np.array(table, dtype=np.int32).reshape(len(order), len(alphabet))
-        return cls(tuple(alphabet), table, [state in accepting for state in order], tuple(map(str, order)))
+        return cls(alphabet, table, [state in accepting for state in order], tuple(map(str, order)))
+
+    @classmethod
+    def from_dict(cls, content: Mapping) -> Automaton:
+        """An automaton from its alphabet, start, accepting states and transitions.
+
+        ``{"alphabet": "ab", "start": "even", "accepting": ["even"], "transitions": {"even": {"a": "odd", ...}, ...}}``;
+        transitions may also be a list of rows, of states by number in the order of the alphabet; then the start may be
+        left out, and is 0.
+
+        Raises:
+            ValueError: an entry is missing or wrong, a state is unknown or incomplete.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError(
+                f"a DFA must be an object with alphabet, start, accepting and transitions, not {content!r}"
+            )
+        for name in ("alphabet", "accepting", "transitions"):
+            if name not in content:
+                raise ValueError(f"the DFA has no {name!r}; it needs alphabet, start, accepting and transitions")
+        alphabet, transitions, accepting = (content[name] for name in ("alphabet", "transitions", "accepting"))
+        start = content.get("start", 0)
+        if isinstance(transitions, Sequence) and not isinstance(transitions, str):
+            for row in transitions:
+                if not isinstance(row, Sequence) or len(row) != len(alphabet):
+                    raise ValueError(
+                        f"the DFA has the row {row!r}; it needs one state for each of {len(alphabet)} symbols"
+                    )
+            transitions = {state: dict(zip(alphabet, row, strict=True)) for state, row in enumerate(transitions)}
+        if (
+            not isinstance(transitions, Mapping)
+            or not isinstance(accepting, (Sequence, Set))
+            or isinstance(accepting, str)
+        ):
+            raise ValueError(
+                "the DFA must have an object or a list of rows as transitions, and a list of accepting states"
+            )
+        return cls.from_names(alphabet, transitions, start, accepting)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike) -> Automaton:
+        """An automaton from a JSON file; see :meth:`from_dict`.
+
+        Raises:
+            ValueError: the file cannot be read, is no JSON, or holds no complete automaton.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(content)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no JSON file: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def as_dict(self) -> dict:
+        """The automaton as :meth:`from_dict` reads it, with states by number."""
+        return {
+            "alphabet": list(self.alphabet),
+            "accepting": np.flatnonzero(self.accepting).tolist(),
+            "transitions": self.transitions.tolist(),
+        }
+
+    def complement(self) -> Automaton:
+        """The automaton of all other strings."""
+        return Automaton(self.alphabet, self.transitions, ~self.accepting, self.state_names)
 
     def run(self, word: Sequence[int] | np.ndarray) -> np.ndarray:
         """[T+1] int32: the state before each symbol of a word, and after the last."""
@@ -154,11 +249,17 @@ class Automaton:
         seen: dict[bytes, int] = {}
         found: list[bool] = []
         finishing = self.accepting  # the states from which r further symbols can lead to acceptance
-        while (key := np.packbits(finishing).tobytes()) not in seen:
+        while (key := np.packbits(finishing).tobytes()) not in seen and len(found) <= MOST_LENGTHS:
             seen[key] = len(found)
             found.append(bool(finishing[0]))
             finishing = finishing[self.transitions].any(axis=1)
-        return np.array(found), len(found) - seen[key]
+        return np.array(found), len(found) - seen.get(key, len(found) - 1)
+
+    @property
+    def longest(self) -> int | None:
+        """The length of the longest member; None: there are longer ones without end."""
+        before, period = self._length_cycle
+        return None if before[len(before) - period :].any() else int(np.flatnonzero(before)[-1])
 
     def minimal(self) -> Automaton:
         """The minimal complete automaton of the language, its states numbered breadth first from the start."""
@@ -192,3 +293,43 @@ class Automaton:
         names = tuple(self.state_names[state] for state in order)
         table = number[refined[self.transitions[order]]]
         return Automaton(self.alphabet, table, self.accepting[order], names), np.array(order)
+
+
+def _checked_alphabet(alphabet: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(alphabet)
+    if not names:
+        raise ValueError("the alphabet is empty: give its symbols, such as alphabet='ab'")
+    for name in names:
+        if not isinstance(name, str) or not name or any(map(str.isspace, name)):
+            raise ValueError(f"alphabet has {name!r}; a symbol must be a string without spaces")
+        if names.count(name) > 1:
+            raise ValueError(f"alphabet has {name!r} twice")
+    return names
+
+
+def _check_row(state: object, row: object, alphabet: tuple[str, ...], states: Mapping) -> None:
+    """Raise a ValueError if the transitions of a state miss a symbol, or name one or a state that is not there."""
+    if not isinstance(row, Mapping):
+        raise ValueError(
+            f"the transitions of state {state!r} are {row!r}; they must be an object from symbols to states"
+        )
+    for symbol in alphabet:
+        if symbol not in row:
+            raise ValueError(
+                f"state {state!r} has no transition for {symbol!r}: a DFA needs one for every symbol; "
+                f"lead it to a state that does not accept and is never left"
+            )
+    for symbol, target in row.items():
+        if symbol not in alphabet:
+            raise ValueError(
+                f"state {state!r} has a transition for {symbol!r}, which is not in the alphabet {_listed(alphabet)}"
+            )
+        if target not in states:
+            raise ValueError(
+                f"state {state!r} leads to {target!r} at {symbol!r}, an unknown state; the states are {_listed(states)}"
+            )
+
+
+def _listed(names: Collection) -> str:
+    shown = [repr(name) for name in list(names)[:12]]
+    return ", ".join(shown) + (", ..." if len(names) > 12 else "")

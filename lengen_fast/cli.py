@@ -52,7 +52,10 @@ def _expected(error: Exception) -> bool:
 
 
 def _complain(error: BaseException, code: int) -> int:
-    text = " ".join(getattr(error, "sentence", str(error)).split()) or type(error).__name__
+    from lengen_fast.expressions import RegexError
+
+    sentence = " ".join(getattr(error, "sentence", str(error)).split()) or type(error).__name__
+    text = str(error) if isinstance(error, RegexError) else sentence
     print(f"lengen: error: {text}", file=sys.stderr)
     if hasattr(error, "excerpt"):  # of a program: its line, with a caret
         print(error.excerpt, file=sys.stderr)
@@ -64,8 +67,9 @@ def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> in
     if step is None:
         print("lengen: stopped", file=sys.stderr)
         return INTERRUPTED
+    task = f"{options.task} " if options.task else ""
     print(
-        f"lengen: stopped after step {step}; go on with: lengen run {options.task} --out {options.out} --resume",
+        f"lengen: stopped after step {step}; go on with: lengen run {task}--out {options.out} --resume",
         file=sys.stderr,
     )
     return 128 + interruption.signal_number
@@ -92,10 +96,9 @@ def tasks_command(options: argparse.Namespace) -> None:
 
 def generate_command(options: argparse.Namespace) -> None:
     """Print strings of a task."""
-    import lengen_fast as lf
-    from lengen_fast.plan import check_count, with_symbols
+    from lengen_fast.plan import check_count, chosen_task, with_symbols
 
-    task = lf.task(options.task)
+    task = chosen_task(options)
     low, high = options.length or (task.min_length, 50)
     task = with_symbols(task, high)
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
@@ -247,6 +250,7 @@ def _details(task: Task) -> list[tuple[str, str]]:
         ("family", task.family),
         ("from length", str(task.min_length)),
         ("chance", f"{task.chance:.3g}"),
+        ("distributions", ", ".join(task.distributions)),
         ("hard", task.hard_means),
     ]
 

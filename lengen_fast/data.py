@@ -159,7 +159,7 @@ class Stream:
         rows: strings in a batch.
         length: one length or an inclusive range ``(low, high)``.
         seed: 0..2**64-1.
-        distribution: ``"paper"`` or ``"hard"``.
+        distribution: one of the task's; None: its first.
         context: size of the position table; offsets are uniform over those that fit. None: every offset is 0.
         start: the first step.
         stop: the step to end before; None: no end.
@@ -179,7 +179,7 @@ class Stream:
         length: int | tuple[int, int],
         seed: int = 0,
         *,
-        distribution: str = "paper",
+        distribution: str | None = None,
         context: int | None = None,
         start: int = 0,
         stop: int | None = None,

@@ -26,7 +26,7 @@ class Accuracy:
 
     Attributes:
         low, high: lengths n of the strings, inclusive.
-        distribution: "paper" or "hard", as in ``Task.sample``.
+        distribution: of the strings, as in ``Task.sample``.
         offsets: "zero" or "random", the position of the first token.
         count: strings tested; correct: those right at every scored position.
         positions: scored positions tested; positions_correct: those right.
@@ -128,7 +128,7 @@ def evaluate(
     lengths: Sequence[int | tuple[int, int]],
     *,
     count: int | None = None,
-    distribution: str = "paper",
+    distribution: str | None = None,
     offsets: str = "zero",
     seed: int = 0,
     token_budget: int = TOKEN_BUDGET,
@@ -145,7 +145,7 @@ def evaluate(
         task: from ``lengen_fast.task``, with an alphabet that serves the longest length.
         lengths: lengths n or inclusive ranges (low, high).
         count: strings a range; None takes 2,000, fewer where they would pass ``token_budget`` tokens.
-        distribution: "paper" or "hard".
+        distribution: one of the task's; None: its first.
         offsets: "zero" starts every string at position 0; "random" draws the offset as training does. A model that
             solved the task is right at every offset.
         seed: of the strings. The streams are apart from every training step.
@@ -159,6 +159,7 @@ def evaluate(
     """
     ranges = [_as_range(length) for length in lengths]
     _check(model, task, ranges, count, offsets, token_budget)
+    distribution = task.distributions[0] if distribution is None else distribution
     if not model.config.has_positions:
         offsets = "zero"  # there is nothing to shift
     lines = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import re
 from dataclasses import dataclass
 
 from lengen_fast.evaluation import check_context
 from lengen_fast.model import ModelConfig
 from lengen_fast.runs import RunDirectory, RunError
-from lengen_fast.tasks import LONGEST_LENGTH, Task
+from lengen_fast.tasks import LONGEST_LENGTH, Language, Task, language
 from lengen_fast.tasks import task as find_task
 from lengen_fast.training import TrainConfig, check_device, check_settings, default_configs, run_settings
 
@@ -40,7 +43,7 @@ def new_plan(options: argparse.Namespace) -> Plan:
     device = options.device or "cpu"
     check_device(device)
     positions = options.positions or "ape"
-    task = find_task(options.task)
+    task = chosen_task(options)
     lengths = options.eval_lengths or _default_lengths(task, positions)
     ranges = [length if isinstance(length, tuple) else (length, length) for length in lengths]
     trained = options.train_length or (task.min_length, 50)
@@ -77,8 +80,13 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
     if "evaluation" not in config:
         raise RunError(f"{options.out} was begun in Python by lf.train: resume it there")
     model, train = directory.model_config, TrainConfig(**config["train"])
+    if options.dfa is not None:
+        raise ValueError(f"{options.out} keeps the DFA it was begun with: leave --dfa out")
     stored = {
-        "task": config["task"]["name"],
+        "task": config["task"]["name"] if config["task"].get("automaton") is None else None,
+        "regex": config["task"].get("regex"),
+        "alphabet": "".join(config["task"].get("automaton", {"alphabet": ()})["alphabet"]) or None,
+        "labels": config["task"].get("labels"),
         "positions": model.positions,
         "train_length": train.length,
         "eval_lengths": [low if low == high else (low, high) for low, high in config["evaluation"]["lengths"]],
@@ -109,13 +117,39 @@ def with_symbols(task: Task, longest: int) -> Task:
     return task.with_symbols(longest) if 0 < longest <= LONGEST_LENGTH else task
 
 
+def chosen_task(options: argparse.Namespace) -> Task:
+    """The task of TASK, --regex or --dfa, and --labels.
+
+    Raises:
+        ValueError: none of them is given or several are, or what is given is wrong.
+    """
+    given = [name for name in ("task", "regex", "dfa") if getattr(options, name) is not None]
+    if len(given) != 1:
+        raise ValueError("give one of TASK, --regex and --dfa, such as parity or --regex '(aa)*'")
+    if options.alphabet is not None and options.regex is None:
+        raise ValueError("--alphabet goes with --regex: leave it out")
+    if options.task is not None:
+        return find_task(options.task, labels=options.labels)
+    return language(options.regex, dfa=options.dfa, alphabet=options.alphabet, labels=options.labels or "legal+end")
+
+
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def default_directory(options: argparse.Namespace) -> str:
     """Where a run goes if nobody says."""
-    return f"runs/{options.task}-{options.positions or 'ape'}-seed{options.seed or 0}"
+    return f"runs/{_directory_name(chosen_task(options))}-{options.positions or 'ape'}-seed{options.seed or 0}"
+
+
+def _directory_name(task: Task) -> str:
+    """The name of a task; of a language of the user's own, what is left of it, and a digest of its definition."""
+    labels = f"-{task.labels}" if isinstance(task, Language) and task.labels != "legal+end" else ""
+    if not isinstance(task, Language) or task.is_named:
+        return task.name + labels
+    definition = json.dumps(task.definition(), sort_keys=True).encode()
+    words = "_".join(re.findall("[A-Za-z0-9]+", task.name))[:40]
+    return "-".join(filter(None, ("language", words, hashlib.sha256(definition).hexdigest()[:8]))) + labels
 
 
 def check_count(count: int) -> None:

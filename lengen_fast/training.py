@@ -37,7 +37,7 @@ class TrainConfig:
         weight_decay: AdamW's, on matrices and tables; biases and norms are not decayed.
         clip_norm: gradients are scaled down to this global norm, as the Hugging Face Trainer does; None: not at all.
         length: (low, high) of the training strings; None: the task's minimum to 50.
-        distribution: "paper", "uniform" or "hard", as the task has it.
+        distribution: one of the task's; None: its first.
         regularize: coefficient of the positional-product penalty added to the loss.
         test_every: steps between tests on strings of the training range that no step trains on (never longer ones).
         test_count: strings of such a test.
@@ -55,7 +55,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
     length: tuple[int, int] | None = None
-    distribution: str = "paper"
+    distribution: str | None = None
     regularize: float = 0.0
     test_every: int = 3000
     test_count: int = 2000
@@ -72,7 +72,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         check_integer("seed", self.seed, 0, 2**64 - 1)
         check_integer("warmup", self.warmup, 0, 2**63)
-        if self.distribution not in DISTRIBUTIONS:
+        if self.distribution is not None and self.distribution not in DISTRIBUTIONS:
             raise ValueError(f"distribution must be {' or '.join(DISTRIBUTIONS)}, got {self.distribution!r}")
         for name in ("weight_decay", "regularize"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -175,7 +175,7 @@ def default_configs(
     )
     if train and "steps" in train and "warmup" not in train and schedule.get("warmup", 0) >= train["steps"]:
         schedule["warmup"] = 0
-    schedule["length"] = (task.min_length, 50)
+    schedule |= dict(length=(task.min_length, 50), distribution=task.distributions[0])
     longest = max(longest, (train or {}).get("length", schedule["length"])[1])
     shape |= dict(vocab_size=task.vocab_size, positions=positions, context=task.context_for(longest))
     return ModelConfig(**shape | (model or {})), TrainConfig(**schedule | (train or {}))
@@ -212,8 +212,7 @@ def train(
         TrainingDiverged: the loss became NaN or infinite.
     """
     train_config = train_config or TrainConfig()
-    if train_config.length is None:
-        train_config = replace(train_config, length=(task.min_length, 50))
+    train_config = _settled(train_config, task)
     check_settings(config, task, train_config)
     check_device(device)
     settings = {**run_settings(config, task, train_config), "device": str(device)}
@@ -410,6 +409,12 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
     check_context(config, task, task.check_lengths(low, high)[-1])
 
 
+def _settled(train_config: TrainConfig, task: Task) -> TrainConfig:
+    """The configuration with what it leaves to the task."""
+    length = train_config.length or (task.min_length, 50)
+    return replace(train_config, length=length, distribution=train_config.distribution or task.distributions[0])
+
+
 def _directory(settings: dict, out: str | os.PathLike | RunDirectory | None, resume: bool) -> RunDirectory | None:
     if out is None:
         if resume:
@@ -450,9 +455,8 @@ def check_device(device: str | torch.device) -> None:
 
 def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> dict:
     """What config.json says of a run, and what a resumed run must share."""
-    symbols = task.symbols.count if task.alphabet_grows else None
     return {
-        "task": {"name": task.name, "symbols": symbols},
+        "task": task.definition(),
         "model": config.as_dict(),
         "train": {**train_config.as_dict(), "threads": train_config.threads or _threads_for(config)},
         "seed": train_config.seed,

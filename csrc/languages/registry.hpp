@@ -7,16 +7,24 @@
 #include <utility>
 #include <vector>
 
+#include "brackets.hpp"
+#include "counter_machine.hpp"
+#include "edits.hpp"
+#include "hard_counting.hpp"
+#include "hard_walk.hpp"
 #include "rows.hpp"
 #include "shapes.hpp"
+#include "strings.hpp"
+#include "trees.hpp"
 #include "walks.hpp"
 
 namespace lengen {
 
-// How strings are drawn: the kind, and numbers whose meaning it knows.
+// How strings are drawn: the kind, and numbers whose meaning it knows. `corrupted` draws members and replaces one symbol each.
 struct Recipe {
   std::string kind;
   std::vector<std::vector<int64_t>> numbers;
+  bool corrupted = false;
 
   const std::vector<int64_t>& only() const {
     if (numbers.size() != 1) throw std::invalid_argument("recipe '" + kind + "' takes one list of numbers");
@@ -28,22 +36,27 @@ struct Recipe {
   }
 };
 
+// What rows are made with, beside the strings: the token of BOS, the label of a member, the longest length.
+struct LanguageFrame {
+  int64_t bos, inside, longest;
+};
+
 inline uint8_t as_symbol(int64_t number, int64_t symbols) {
   if (number < 0 || number >= symbols) throw std::invalid_argument("a recipe names symbol " + std::to_string(number));
   return static_cast<uint8_t>(number);
 }
 
-inline RepeatedWord repeated_word(const Recipe& recipe, int64_t symbols) {
+inline std::vector<uint8_t> as_word(const std::vector<int64_t>& numbers, size_t first, int64_t symbols) {
   std::vector<uint8_t> word;
-  for (const int64_t symbol : recipe.only()) word.push_back(as_symbol(symbol, symbols));
-  return RepeatedWord(word);
+  for (size_t i = first; i < numbers.size(); ++i) word.push_back(as_symbol(numbers[i], symbols));
+  return word;
 }
 
 // Each block is (least length, greatest length, first symbol, symbols).
 inline Blocks blocks(const Recipe& recipe, int64_t symbols) {
   std::vector<Blocks::Block> found;
   for (const auto& block : recipe.numbers) {
-    if (block.size() != 4 || block[0] < 0 || block[1] < block[0] || block[3] < 1) throw std::invalid_argument("a block has four numbers");
+    if (block.size() != 4 || block[0] < 0 || block[1] < block[0] || block[3] < 1) throw std::invalid_argument("a block is wrong");
     as_symbol(block[2] + block[3] - 1, symbols);
     found.push_back({block[0], block[1], as_symbol(block[2], symbols), static_cast<uint8_t>(block[3])});
   }
@@ -51,21 +64,80 @@ inline Blocks blocks(const Recipe& recipe, int64_t symbols) {
   return Blocks(std::move(found));
 }
 
-template <class Draw>
-std::unique_ptr<RowSampler> language_rows(Draw draw, const Automaton& automaton, int64_t bos) {
-  return std::make_unique<LanguageRows<Draw, PrefixLabels>>(std::move(draw), PrefixLabels(automaton), bos);
+// Lists that begin with what they are: 0 (counter, symbol, by) a rise, 1 (counter, symbol) a fall, 2 (symbols) a neutral word,
+// 3 that a fall of the first counter ends each string.
+inline CountingSymbols counting_symbols(const Recipe& recipe, int64_t symbols) {
+  CountingSymbols found;
+  for (const auto& list : recipe.numbers) {
+    const int64_t what = list.empty() ? -1 : list[0];
+    const bool counts = (what == 0 && list.size() == 4) || (what == 1 && list.size() == 3);
+    if (counts && list[1] >= 0 && list[1] < 3) {
+      const auto counter = static_cast<size_t>(list[1]);
+      found.counters.resize(std::max(found.counters.size(), counter + 1));
+      if (what == 0) {
+        found.counters[counter].rises.push_back({as_symbol(list[2], symbols), list[3]});
+      } else {
+        found.counters[counter].falls.push_back(as_symbol(list[2], symbols));
+      }
+    } else if (what == 2 && list.size() > 1) {
+      found.neutral.push_back(as_word(list, 1, symbols));
+    } else if (what == 3) {
+      found.ends_with_fall = true;
+    } else {
+      throw std::invalid_argument("a recipe of hard counting is wrong");
+    }
+  }
+  return found;
 }
 
-inline std::unique_ptr<RowSampler> make_language_sampler(const Automaton& automaton, const Recipe& recipe, int64_t bos,
-                                                         int64_t longest) {
+template <class Draw>
+std::shared_ptr<const Strings> strings_of(Draw draw) {
+  return std::make_shared<StringsOf<Draw>>(std::move(draw));
+}
+
+// Strings of a regular language, drawn from its automaton or, for other strings, from the complement.
+inline std::shared_ptr<const Strings> regular_strings(const Automaton& automaton, const Recipe& recipe, int64_t longest) {
+  const std::string& kind = recipe.kind;
+  if (kind == "uniform") return strings_of(UniformWalk(automaton, longest));
+  if (kind == "hard") return strings_of(HardWalk(automaton));
+  if (kind == "repeat") return strings_of(RepeatedWord(as_word(recipe.only(), 0, automaton.symbols)));
+  if (kind == "blocks") return strings_of(blocks(recipe, automaton.symbols));
+  if (kind == "nested") return strings_of(NestedBlocks(recipe.number()));
+  if (kind == "runs") return strings_of(Runs(automaton));
+  if (kind == "coins") return strings_of(CoinWalk(automaton));
+  throw std::invalid_argument("unknown recipe '" + kind + "'");
+}
+
+inline std::shared_ptr<const Strings> counting_strings(const CounterMachine& machine, const CountingMembers& members,
+                                                       const Recipe& recipe, int64_t longest) {
+  const std::string& kind = recipe.kind;
+  if (kind == "balanced") return strings_of(BalancedBrackets());
+  if (kind == "shuffled") return strings_of(ShuffledBrackets());
+  if (kind == "equal_blocks") return strings_of(EqualBlocks(machine.symbols));
+  if (kind == "trees") return strings_of(Trees(recipe.only(), longest));
+  if (kind == "hard_counting") return strings_of(HardCounting(counting_symbols(recipe, machine.symbols)));
+  if (kind == "outsiders") return strings_of(Outsiders(members, machine.symbols));
+  throw std::invalid_argument("unknown recipe '" + kind + "'");
+}
+
+// `walked` is the automaton that strings are drawn from.
+inline std::unique_ptr<RowSampler> make_language_sampler(const Automaton& automaton, const Automaton& walked, const Recipe& recipe,
+                                                         const LanguageFrame& frame) {
   automaton.check();
-  if (recipe.kind == "repeat") return language_rows(repeated_word(recipe, automaton.symbols), automaton, bos);
-  if (recipe.kind == "blocks") return language_rows(blocks(recipe, automaton.symbols), automaton, bos);
-  if (recipe.kind == "nested") return language_rows(NestedBlocks(recipe.number()), automaton, bos);
-  if (recipe.kind == "runs") return language_rows(Runs(automaton), automaton, bos);
-  if (recipe.kind == "coins") return language_rows(CoinWalk(automaton), automaton, bos);
-  if (recipe.kind == "uniform") return language_rows(UniformWalk(automaton, longest), automaton, bos);
-  throw std::invalid_argument("unknown recipe '" + recipe.kind + "'");
+  walked.check();
+  auto strings = regular_strings(walked, recipe, frame.longest);
+  if (recipe.corrupted) strings = strings_of(Corrupted(std::move(strings), RegularMembers(automaton), automaton.symbols));
+  return std::make_unique<LanguageRows<PrefixLabels>>(std::move(strings), PrefixLabels(automaton), frame.bos);
+}
+
+inline std::unique_ptr<RowSampler> make_language_sampler(const CounterMachine& machine, const Recipe& recipe,
+                                                         const LanguageFrame& frame) {
+  machine.check();
+  const CounterLabels labels(machine);
+  const CountingMembers members(labels, static_cast<uint8_t>(frame.inside));
+  auto strings = counting_strings(machine, members, recipe, frame.longest);
+  if (recipe.corrupted) strings = strings_of(Corrupted(std::move(strings), members, machine.symbols));
+  return std::make_unique<LanguageRows<CounterLabels>>(std::move(strings), labels, frame.bos);
 }
 
 }  // namespace lengen

@@ -2,21 +2,24 @@
 #pragma once
 
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "../sampler.hpp"
 #include "automaton.hpp"
+#include "strings.hpp"
 
 namespace lengen {
 
-// Draw writes the symbols of a string of length n, a byte each; Labels writes the token of each of its n + 1 prefixes.
-template <class Draw, class Labels>
-class LanguageRows final : public RowsOf<LanguageRows<Draw, Labels>> {
+// Labels writes the token of each of the n + 1 prefixes of a string.
+template <class Labels>
+class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
  public:
-  LanguageRows(Draw draw, Labels labels, int64_t bos) : draw_(std::move(draw)), labels_(std::move(labels)), bos_(bos) {}
+  LanguageRows(std::shared_ptr<const Strings> strings, Labels labels, int64_t bos)
+      : strings_(std::move(strings)), labels_(std::move(labels)), bos_(bos) {}
 
   int64_t shortest() const override { return 0; }
-  int64_t usual_words(int64_t n) const override { return draw_.usual_words(n); }
+  int64_t usual_words(int64_t n) const override { return strings_->usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return {n + 2, n + 1}; }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
@@ -39,7 +42,7 @@ class LanguageRows final : public RowsOf<LanguageRows<Draw, Labels>> {
   static constexpr int64_t slack = 64;
 
   LENGEN_INLINE void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    draw_.draw(n, words, scratch, x);
+    strings_->draw(n, words, scratch, x);
     std::memset(x + n, 0, string_padding);
   }
 
@@ -52,7 +55,7 @@ class LanguageRows final : public RowsOf<LanguageRows<Draw, Labels>> {
     return {n + 2, n + 1};
   }
 
-  Draw draw_;
+  std::shared_ptr<const Strings> strings_;
   Labels labels_;
   int64_t bos_;
 };

@@ -94,15 +94,19 @@ class UniformWalk {
 
   int64_t usual_words(int64_t n) const { return choices_ > 1 ? n : 0; }
 
-  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    if (choices_ == 1) return put_only_walk(n, x);
+  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const { draw_from(0, n, words, scratch, x); }
+
+  // The same from another state, from which some n symbols lead to acceptance.
+  void draw_from(int64_t start, int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
+    const int64_t state = numbers_[static_cast<size_t>(start)];
+    if (choices_ == 1) return put_only_walk(state, n, x);
     uint32_t* draws = at_least(scratch.draws, n + 1);
     words.fill(draws, n);
     switch (choices_) {
-      case 2: return walk<2>(n, draws, words, x);
-      case 3: return walk<3>(n, draws, words, x);
-      case 4: return walk<4>(n, draws, words, x);
-      default: return walk<0>(n, draws, words, x);
+      case 2: return walk<2>(state, n, draws, words, x);
+      case 3: return walk<3>(state, n, draws, words, x);
+      case 4: return walk<4>(state, n, draws, words, x);
+      default: return walk<0>(state, n, draws, words, x);
     }
   }
 
@@ -115,7 +119,7 @@ class UniformWalk {
       numbers_.push_back(automaton.is_live(state) ? static_cast<int64_t>(live_.size()) : -1);
       if (automaton.is_live(state)) live_.push_back(state);
     }
-    if (live_.empty() || live_[0] != 0) throw std::invalid_argument("the language is empty");
+    if (numbers_[0] != 0) throw std::invalid_argument("the language is empty");
   }
 
   void list_steps(const Automaton& automaton) {
@@ -176,10 +180,9 @@ class UniformWalk {
     return legal_[static_cast<size_t>(i)];
   }
 
-  void put_only_walk(int64_t n, uint8_t* x) const {
-    uint32_t state = 0;
+  void put_only_walk(int64_t state, int64_t n, uint8_t* x) const {
     for (int64_t i = 0; i < n; ++i) {
-      const uint32_t step = steps_[state];
+      const uint32_t step = steps_[static_cast<size_t>(state)];
       x[i] = static_cast<uint8_t>(step);
       state = step >> 8;
     }
@@ -187,9 +190,8 @@ class UniformWalk {
 
   // With at most `known` choices a state, or any number if that is 0.
   template <int64_t known>
-  LENGEN_INLINE void walk(int64_t n, const uint32_t* draws, Words& words, uint8_t* x) const {
+  LENGEN_INLINE void walk(int64_t state, int64_t n, const uint32_t* draws, Words& words, uint8_t* x) const {
     const int64_t choices = known == 0 ? choices_ : known, row = static_cast<int64_t>(live_.size()) * (choices - 1);
-    int64_t state = 0;
     for (int64_t i = 0, first = (n - 1) * row; i < n; ++i, first -= row) {
       const int64_t place = first + state * (choices - 1);
       const uint32_t draw = draws[i] >> 1;

@@ -111,6 +111,10 @@ class Task:
     chance: float = 0.0
     distributions: tuple[str, ...] = ("paper", "hard")
 
+    def definition(self) -> dict:
+        """JSON values that :func:`lengen_fast.tasks.from_definition` makes the same task from."""
+        return {"name": self.name, "symbols": self.symbols.count if self.alphabet_grows else None}
+
     @property
     def usual_training(self) -> dict:
         """Fields of ``TrainConfig`` in which training usually differs from the paper's protocol for its own tasks."""
@@ -248,7 +252,7 @@ class Task:
         count: int,
         length: int | tuple[int, int] | None = None,
         seed: int = 0,
-        distribution: str = "paper",
+        distribution: str | None = None,
         *,
         stream: int = 0,
         first_row: int = 0,
@@ -263,7 +267,7 @@ class Task:
             count: strings to draw.
             length: one length or an inclusive range ``(low, high)``; None: from the shortest to 50.
             seed: 0..2**64-1.
-            distribution: one of ``distributions``; see ``hard_means``.
+            distribution: one of ``distributions``; see ``hard_means``. None: the first of them.
             stream: 0..2**64-1; in training, the step.
             first_row: 0..2**32-1.
             context: size of the position table; offsets are uniform over those that fit. None: every offset is 0.
@@ -286,10 +290,11 @@ class Task:
         length: int | tuple[int, int] | None = None,
         *,
         seed: int = 0,
-        distribution: str = "paper",
+        distribution: str | None = None,
         context: int | None = None,
     ) -> _engine.Sampler:
         """The engine's sampler behind :meth:`sample`, for callers that draw many batches."""
+        distribution = self.distributions[0] if distribution is None else distribution
         low, high = self._range(length)
         longest = self.check_lengths(low, high)[-1]
         if distribution not in self.distributions:
