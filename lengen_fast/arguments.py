@@ -41,7 +41,7 @@ def parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     whole = _Parser(prog="lengen", description=DESCRIPTION)
     whole.add_argument("--version", action="version", version=_version())
     group = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_tasks, _add_generate, _add_run, _add_evaluate, _add_report, _add_crasp):
+    for add in (_add_tasks, _add_generate, _add_run, _add_evaluate, _add_report, _add_predict, _add_crasp):
         name = add.__name__.removeprefix("_add_")
         one = add(group, name)
         one.set_defaults(command=commands[name])
@@ -187,6 +187,27 @@ def _add_report(group, name: str) -> argparse.ArgumentParser:
     )
     command.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     command.add_argument("--out", default="accuracy.png", metavar="FILE", help="the figure (default: accuracy.png)")
+    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return command
+
+
+def _add_predict(group, name: str) -> argparse.ArgumentParser:
+    command = _command(
+        group,
+        name,
+        "say before training whether long strings will be right, with which positions, and why",
+        "lengen predict --regex '(ab|bba)*'",
+    )
+    _add_task_choice(command)
+    command.add_argument(
+        "--program", metavar="FILE", help="instead, a program of C-RASP, or the name of one of the library"
+    )
+    command.add_argument(
+        "--question",
+        choices=("states", "acceptance"),
+        help="of --regex or --dfa: the state after every prefix, or acceptance of whole strings at an end symbol "
+        "(default: states)",
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return command
 

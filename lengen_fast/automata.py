@@ -263,7 +263,8 @@ class Automaton:
 
     def minimal(self) -> Automaton:
         """The minimal complete automaton of the language, its states numbered breadth first from the start."""
-        return self.merged(self.accepting)[0]
+        smallest, _ = self.merged(self.accepting)
+        return Automaton(smallest.alphabet, smallest.transitions, smallest.accepting)
 
     def merged(self, marks: Sequence | np.ndarray) -> tuple[Automaton, np.ndarray]:
         """The reachable states, those joined that no continuation leads to different marks.

@@ -1,4 +1,4 @@
-"""The command ``lengen``: tasks, generate, run, evaluate, report, crasp."""
+"""The command ``lengen``: tasks, generate, run, evaluate, report, predict, crasp."""
 
 from __future__ import annotations
 
@@ -222,12 +222,20 @@ def crasp_command(options: argparse.Namespace) -> None:
     actions[options.action](options)
 
 
+def predict_command(options: argparse.Namespace) -> None:
+    """Say before training what will happen."""
+    from lengen_fast import predict_command as command
+
+    command.predict(options)
+
+
 COMMANDS = {
     "tasks": tasks_command,
     "generate": generate_command,
     "run": run_command,
     "evaluate": evaluate_command,
     "report": report_command,
+    "predict": predict_command,
     "crasp": crasp_command,
 }
 

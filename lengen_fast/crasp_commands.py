@@ -18,7 +18,7 @@ LONGEST_TEST = 1024  # tokens, unless asked otherwise
 
 def check(options: argparse.Namespace) -> None:
     """What a program uses, and with a task how often it is right."""
-    program, task = _program_and_task(options)
+    program, task = program_and_task(options)
     properties = program.properties
     facts = {
         "fragment": properties.fragment,
@@ -47,7 +47,7 @@ def check(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Values of a program at every position of a string."""
-    program, _ = _program_and_task(options)
+    program, _ = program_and_task(options)
     tokens = program.encode(" ".join(options.tokens))
     values = program.run(tokens, options.offset)
     names = [program.vocabulary[token] for token in tokens]
@@ -67,7 +67,7 @@ def compile_(options: argparse.Namespace) -> None:
     from lengen_fast.evaluation import evaluate
     from lengen_fast.theory import compiler
 
-    program, task = _program_and_task(options)
+    program, task = program_and_task(options)
     dtype = getattr(torch, options.dtype)
     model = program.compile(options.max_length, dtype)
     length = min(options.max_length, LONGEST_TEST if options.test_length is None else options.test_length)
@@ -91,7 +91,7 @@ def compile_(options: argparse.Namespace) -> None:
 # ---- reading ----
 
 
-def _program_and_task(options: argparse.Namespace) -> tuple[Program, Task | None]:
+def program_and_task(options: argparse.Namespace) -> tuple[Program, Task | None]:
     """The program of a file, or of the standard library, over the alphabet that was asked for."""
     from lengen_fast.tasks import task as find_task
     from lengen_fast.theory import crasp

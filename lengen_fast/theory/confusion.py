@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from lengen_fast.theory.linear import solve
 from lengen_fast.theory.potentials import Component, Decision, label_steps
 
 Word = tuple[int, ...]
+MOST_PAIRS = 20_000
+"""Pairs of walks that are tried before long ones are made."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def confusion(decision: Decision, marks: np.ndarray | None = None) -> Confusion 
     flow, multiple = certificate(component, places[p], places[q])
     graph = _Graph(component.steps)
     if multiple == 1:
-        left, right = _equal_counts(graph, flow, places[p], places[q])
-        begin = places[q]
+        short = _short_equal_counts(component, places[p], places[q])
+        left, right, begin = short or (*_equal_counts(graph, flow, places[p], places[q]), places[q])
     else:
         begin = places[component.entries[0]]
         left, right = graph.path(begin, places[p]), graph.path(begin, places[q])
@@ -91,6 +94,38 @@ def certificate(component: Component, p: int, q: int) -> tuple[np.ndarray, int]:
     target = np.zeros(len(matrix), dtype=np.int64)
     target[p], target[q] = 1, -1
     return solve(matrix, target)
+
+
+def _short_equal_counts(component: Component, p: int, q: int) -> tuple[list[int], list[int], int] | None:
+    """Two walks as short as possible from one state, to p and to q, with equally many steps of every label.
+
+    Returns:
+        The steps of both, and where they begin; None: there are no short ones.
+    """
+    _, labels = label_steps(component.steps, component.observed, component.classes)
+    leaving: dict[int, list[tuple[int, int, int]]] = {}
+    for number, ((source, _, target), label) in enumerate(zip(component.steps.tolist(), labels.tolist(), strict=True)):
+        leaving.setdefault(source, []).append((number, label, target))
+    Node = tuple[int, int, tuple[tuple[int, int], ...]]
+    reached: dict[Node, tuple[Node, int, int] | None] = {(b, b, ()): None for b in range(len(component.states))}
+    queue: deque[Node] = deque(reached)
+    while queue and (p, q, ()) not in reached and len(reached) < MOST_PAIRS:
+        node = one, other, excess = queue.popleft()
+        for left, right in product(leaving.get(one, ()), leaving.get(other, ())):
+            counts = Counter(dict(excess))
+            counts[left[1]] += 1
+            counts[right[1]] -= 1
+            more = tuple(sorted((label, count) for label, count in counts.items() if count))
+            if (after := (left[2], right[2], more)) not in reached:
+                reached[after] = node, left[0], right[0]
+                queue.append(after)
+    if (node := (p, q, ())) not in reached:
+        return None
+    walks: list[tuple[int, int]] = []
+    while (back := reached[node]) is not None:
+        node, *steps = back
+        walks.append(tuple(steps))
+    return [left for left, _ in walks[::-1]], [right for _, right in walks[::-1]], node[0]
 
 
 def _equal_counts(graph: _Graph, flow: np.ndarray, p: int, q: int) -> tuple[list[int], list[int]]:

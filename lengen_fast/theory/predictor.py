@@ -44,18 +44,16 @@ def predict(
         TypeError: ``what`` is none of these.
         ValueError: an error in the expression, an unknown question, an automaton that is too large.
     """
-    if question not in QUESTIONS:
-        raise ValueError(f"question is {question!r}; it must be {' or '.join(map(repr, QUESTIONS))}")
     if isinstance(what, str):
         if what in tasks():
             what = task(what)
         else:
-            return _predict_automaton(Automaton.from_regex(what, alphabet), what, question)
+            return predict_regex(what, alphabet, question=question)
     if alphabet is not None:
         raise ValueError(f"alphabet is {alphabet!r}; only a regular expression takes one")
     if isinstance(what, Automaton):
         return _predict_automaton(what, f"automaton with {what.states} states", question)
-    if isinstance(what, Language):
+    if isinstance(what, Language) and isinstance(what.acceptor, Automaton):
         return _predict_language(what)
     if isinstance(what, Task):
         return Verdict(what.name, "every scored token", *answers.outlooks(what))
@@ -66,7 +64,14 @@ def predict(
     )
 
 
+def predict_regex(regex: str, alphabet: Sequence[str] | None = None, *, question: str = "states") -> Verdict:
+    """The verdict for a regular expression, also where its text is the name of a task; see :func:`predict`."""
+    return _predict_automaton(Automaton.from_regex(regex, alphabet), regex, question)
+
+
 def _predict_automaton(automaton: Automaton, subject: str, question: str) -> Verdict:
+    if question not in QUESTIONS:
+        raise ValueError(f"question is {question!r}; it must be {' or '.join(map(repr, QUESTIONS))}")
     marks = np.arange(automaton.states) if question == "states" else automaton.accepting
     machine = Machine.of(automaton, marks, "the state")
     return Verdict(subject, QUESTIONS[question], *outlooks(machine))
@@ -74,7 +79,7 @@ def _predict_automaton(automaton: Automaton, subject: str, question: str) -> Ver
 
 def _predict_language(language: Language) -> Verdict:
     """The class of every prefix is what the task scores."""
-    automaton = language.automaton
+    automaton = language.acceptor
     if language.labels == "legal":
         marks = np.unique(automaton.legal[:, :-1], axis=0, return_inverse=True)[1].reshape(-1)
         lines = dict(list(next_lines(automaton).items())[:-1])

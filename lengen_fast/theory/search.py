@@ -1,8 +1,9 @@
 """A search for a small program that solves a task: decision trees over counts, grown from strings of the task.
 
-A node of a tree compares a count, or the difference of two, with a small number; a leaf says what comes next. Trees are
-fitted to short strings, tested on longer ones, and fitted again with the strings they got wrong. What is returned was
-right on every string tried, the ``hard`` and long ones among them; what is not found may exist all the same.
+A node of a tree compares a count, the difference of two, or a sum of counts that is the same wherever some target comes
+next, with a small number; a leaf says what comes next. Trees are fitted to short strings, tested on longer ones, and
+fitted again with more. What is returned was right on every string tried, the ``hard`` and long ones among them; what is
+not found may exist all the same.
 
 Letters: B strings, T tokens of the longest, P scored positions, F features, C targets.
 """
@@ -21,9 +22,11 @@ from lengen_fast.theory.checks import sample
 from lengen_fast.theory.crasp import Program, parse, predicted_targets
 from lengen_fast.theory.crasp.bridge import input_symbols
 from lengen_fast.theory.crasp.syntax import quoted
+from lengen_fast.theory.linear import nullspace
 
 MOST_SYMBOLS, MOST_LEAVES, MOST_FEATURES = 30, 16, 600
 THRESHOLDS = (-2, -1, 0, 1, 2)
+MOST_WEIGHT = 8
 LENGTHS = ((0, 10), (0, 14), (10, 30), (20, 60))
 """Of the strings that trees are fitted to, one range more in each round."""
 LONG_LENGTHS = (100, 200)
@@ -31,6 +34,8 @@ STRINGS = 150
 
 Feature = tuple[str, np.ndarray]
 """The text of a count or a Boolean, and its values [B, T]."""
+Test = tuple[int, str, int]
+"""Number of a feature, sign, threshold."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Bounds:
     def __str__(self) -> str:
         seen = "no positions" if (self.period, self.window) == (1, 0) else f"period {self.period}, window {self.window}"
         return (
-            f"{seen}, counts nested at most two deep, decision trees with at most {MOST_LEAVES} leaves over single "
-            f"counts and differences of two, compared with {THRESHOLDS[0]} to {THRESHOLDS[-1]}"
+            f"{seen}, counts nested at most two deep, decision trees with at most {MOST_LEAVES} leaves over counts, "
+            f"differences of two, and sums that are the same wherever some target comes next, compared with "
+            f"{THRESHOLDS[0]} to {THRESHOLDS[-1]}"
         )
 
 
@@ -72,15 +78,18 @@ def search(task: Task, bounds: Bounds) -> Program | None:
 def _search(task: Task, bounds: Bounds, nested: bool) -> Program | None:
     examples: list[np.ndarray] = []
     targets: list[np.ndarray] = []
+    sums = _constant_sums(task, list(sample(task, LENGTHS[1], STRINGS, seed=0)))
     for number, lengths in enumerate(LENGTHS):
         for batch in sample(task, lengths, STRINGS, seed=number):
-            names, values = _features(task, batch, bounds, nested)
+            names, values = _features(task, batch, bounds, nested, sums)
             examples.append(values)
             targets.append(batch.targets.numpy())
+        if not examples:
+            continue
         tree = _grow(np.concatenate(examples), np.concatenate(targets), MOST_LEAVES)
         if tree is None:
             return None
-        program = _program(task, bounds, names, tree)
+        program = _program(task, names, tree)
         if _is_right(program, task, LENGTHS[-1], seed=100) and all(
             _is_right(program, task, (n, 2 * n), seed=101) for n in LONG_LENGTHS
         ):
@@ -98,17 +107,13 @@ def _is_right(program: Program, task: Task, lengths: tuple[int, int], seed: int)
 # ---- features ----
 
 
-def _features(task: Task, batch: Batch, bounds: Bounds, nested: bool) -> tuple[list[str], np.ndarray]:
+def _features(
+    task: Task, batch: Batch, bounds: Bounds, nested: bool, sums: list[np.ndarray]
+) -> tuple[list[str], np.ndarray]:
     """Texts of the features, and their values [P, F] at the scored positions."""
-    starts = batch.cu_seqlens.numpy()
-    row = np.repeat(np.arange(batch.rows), np.diff(starts))
-    column = np.arange(len(row)) - starts[row]
-    tokens = np.full((batch.rows, int(column.max()) + 1), -1)
-    tokens[row, column] = batch.tokens.numpy()
-    scored = batch.scored.numpy()
-    at = row[scored], column[scored]
+    tokens, at = _padded(batch)
     names, values = [], []
-    for name, value in _feature_arrays(task, tokens, bounds, nested):
+    for name, value in _feature_arrays(task, tokens, bounds, nested, sums):
         names.append(name)
         values.append(value[at])
         if len(names) == MOST_FEATURES:
@@ -116,13 +121,44 @@ def _features(task: Task, batch: Batch, bounds: Bounds, nested: bool) -> tuple[l
     return names, np.stack(values, axis=1).astype(np.int64)
 
 
-def _feature_arrays(task: Task, tokens: np.ndarray, bounds: Bounds, nested: bool) -> Iterator[Feature]:
+def _padded(batch: Batch) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """[B, T] tokens, -1 behind the end, and the rows and columns of the scored ones."""
+    starts = batch.cu_seqlens.numpy()
+    row = np.repeat(np.arange(batch.rows), np.diff(starts))
+    column = np.arange(len(row)) - starts[row]
+    tokens = np.full((batch.rows, int(column.max()) + 1), -1)
+    tokens[row, column] = batch.tokens.numpy()
+    scored = batch.scored.numpy()
+    return tokens, (row[scored], column[scored])
+
+
+def _constant_sums(task: Task, batches: list[Batch]) -> list[np.ndarray]:
+    """Weights of the symbols whose weighted count is the same wherever some target comes next."""
+    counts, targets = [], []
+    for batch in batches:
+        tokens, at = _padded(batch)
+        counts.append(np.stack([np.cumsum(seen, axis=1)[at] for _, seen in _symbols(task, tokens)], axis=1))
+        targets.append(batch.targets.numpy())
+    counts, targets = np.concatenate(counts), np.concatenate(targets)
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    for target in np.unique(targets):
+        where = counts[targets == target]
+        for weights in nullspace(where[1:] - where[0]).T:
+            if np.count_nonzero(weights) > 2 and np.abs(weights).max() <= MOST_WEIGHT:
+                found[tuple(weights * np.sign(weights[np.flatnonzero(weights)[0]]))] = weights
+    return [np.array(weights) for weights in found]
+
+
+def _feature_arrays(
+    task: Task, tokens: np.ndarray, bounds: Bounds, nested: bool, sums: list[np.ndarray]
+) -> Iterator[Feature]:
     """Differences first, because a tree takes the first of equally good tests."""
     seen = list(_symbols(task, tokens))
     where = [*seen, *_nearby(tokens, seen, bounds)]
     counted = list(_counted(task, tokens, seen, where))
     counts = [(f"#({name})", np.cumsum(value, axis=1)) for name, value in counted]
     differences = [(f"{a} - {b}", x - y) for (a, x), (b, y) in combinations(counts, 2)]
+    differences += [_weighted(weights, seen) for weights in sums]
     yield from differences
     yield from counts
     yield from ((f"({name} ? 1 : 0)", value) for name, value in where)
@@ -133,6 +169,12 @@ def _feature_arrays(task: Task, tokens: np.ndarray, bounds: Bounds, nested: bool
         for name, value in seen:
             for inner, count in counts[: len(seen)]:
                 yield f"#({name} and {inner} >= 1)", np.cumsum(value & (count >= 1), axis=1)
+
+
+def _weighted(weights: np.ndarray, seen: list[Feature]) -> Feature:
+    used = [(int(weight), *feature) for weight, feature in zip(weights, seen, strict=True) if weight]
+    text = " + ".join(f"{weight} * #{name}" for weight, name, _ in used).replace("+ -", "- ")
+    return text, sum(weight * np.cumsum(value, axis=1) for weight, _, value in used)
 
 
 def _symbols(task: Task, tokens: np.ndarray) -> Iterator[Feature]:
@@ -233,28 +275,30 @@ def _best_test(values: np.ndarray, targets: np.ndarray) -> tuple[int, int] | Non
 # ---- text ----
 
 
-def _program(task: Task, bounds: Bounds, names: list[str], tree: _Leaf | _Fork) -> Program:
-    paths = list(_paths(tree, []))
-    used = sorted({feature for path, _ in paths for feature, _, _ in path})
+def _program(task: Task, names: list[str], tree: _Leaf | _Fork) -> Program:
+    alphabet = [quoted(symbol) for symbol in input_symbols(task)]
+    cases = {symbol: _cases(tree, symbol, task) for symbol in (*alphabet, "<end>")}
+    used = sorted({feature for paths in cases.values() for path in paths for feature, _, _ in path})
     short = {feature: f"C_{number}" for number, feature in enumerate(used, 1)}
-    lines = ["alphabet " + " ".join(quoted(symbol) for symbol in input_symbols(task))]
-    lines += [f"{short[feature]} := {names[feature]}" for feature in used]
-    said: dict[str, list[str]] = {}
-    for path, target in paths:
-        tests = [f"{short[feature]} {sign} {threshold}" for feature, sign, threshold in path]
-        for symbol in _next_symbols(task, target):
-            said.setdefault(symbol, []).append(" and ".join(tests) or "true")
-    for symbol, cases in said.items():
-        lines.append(f"NEXT_{symbol} := " + " or ".join(f"({case})" if " and " in case else case for case in cases))
+    lines = [f"alphabet {' '.join(alphabet)}", *(f"{short[feature]} := {names[feature]}" for feature in used)]
+    for symbol, paths in cases.items():
+        texts = [" and ".join(f"{short[f]} {sign} {threshold}" for f, sign, threshold in path) for path in paths]
+        texts = [f"({text})" if " and " in text and len(texts) > 1 else text or "true" for text in texts]
+        if texts:
+            lines.append(f"NEXT_{symbol} := {' or '.join(texts)}")
     return parse("\n".join(lines) + "\n")
 
 
-def _paths(tree: _Leaf | _Fork, path: list[tuple[int, str, int]]) -> Iterator[tuple[list[tuple[int, str, int]], int]]:
+def _cases(tree: _Leaf | _Fork, symbol: str, task: Task) -> list[tuple[Test, ...]]:
+    """The paths to the leaves that let a symbol come next; a fork that makes no difference is left out."""
     if isinstance(tree, _Leaf):
-        yield path, tree.target
-        return
-    yield from _paths(tree.below, [*path, (tree.feature, "<=", tree.threshold)])
-    yield from _paths(tree.above, [*path, (tree.feature, ">", tree.threshold)])
+        return [()] if symbol in _next_symbols(task, tree.target) else []
+    below, above = _cases(tree.below, symbol, task), _cases(tree.above, symbol, task)
+    if below == above:
+        return below
+    return [((tree.feature, "<=", tree.threshold), *path) for path in below] + [
+        ((tree.feature, ">", tree.threshold), *path) for path in above
+    ]
 
 
 def _next_symbols(task: Task, target: int) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lengen_fast.theory.communication import FoolingFamily
-from lengen_fast.theory.confusion import Confusion
+from lengen_fast.theory.confusion import Confusion, Word
 from lengen_fast.theory.crasp import Program
 from lengen_fast.theory.semigroup import FlipFlop, Group
 
@@ -123,26 +123,27 @@ def describe(witness: Witness, alphabet: Sequence[str]) -> list[str]:
     w = lambda word: spell(word, alphabet)  # noqa: E731
     match witness:
         case Confusion():
-            equal = ", which have equally many steps of every kind" if witness.multiple == 1 else ""
+            before = [w(witness.access)] * bool(witness.access) + [f"({w(witness.loop)})^N"] * bool(witness.loop)
+            rest = [w(witness.rest)] * bool(witness.rest)
+            one, other = (" ".join([*before, *[w(each)] * bool(each), *rest]) for each in (witness.left, witness.right))
+            equal = "; they have equally many steps of every kind" if witness.multiple == 1 else ""
             return [
-                f"words: {w(witness.left)} and {w(witness.right)}{equal}",
-                f"both behind {w(witness.access)} ({w(witness.loop)})^N, before {w(witness.rest)}",
-                f"they lead to the states {witness.states[0]} and {witness.states[1]}, on which every balanced count "
-                f"agrees",
+                f"words: {one} and {other}, for every N",
+                f"behind {w(witness.left)} the state is {witness.states[0]}, behind {w(witness.right)} it is "
+                f"{witness.states[1]}{equal}",
             ]
         case Group():
             return [
-                f"words: behind {w(witness.access)}, {w(witness.turn)} counts modulo {witness.order}, and "
+                f"words: {_behind(witness.access, w)}{w(witness.turn)} counts modulo {witness.order}, and "
                 f"{w(witness.neutral)} changes nothing",
-                f"the states after 0 to {witness.order - 1} turns are {', '.join(map(str, witness.states))}; "
-                f"{w(witness.rest)} tells the first two apart",
+                f"the states after 0, 1, ... turns are {', '.join(map(str, witness.states))}"
+                f"{_told_by(witness.rest, w)}",
             ]
         case FlipFlop():
             return [
-                f"words: behind {w(witness.access)}, what matters is which of {w(witness.set)} and {w(witness.reset)} "
+                f"words: {_behind(witness.access, w)}what matters is which of {w(witness.set)} and {w(witness.reset)} "
                 f"came last; {w(witness.neutral)} changes nothing",
-                f"they lead to the states {witness.states[0]} and {witness.states[1]}; {w(witness.rest)} tells them "
-                f"apart",
+                f"they lead to the states {witness.states[0]} and {witness.states[1]}{_told_by(witness.rest, w)}",
             ]
         case FoolingFamily():
             letters = ", ".join(alphabet[letter] for letter in witness.letters)
@@ -152,6 +153,14 @@ def describe(witness: Witness, alphabet: Sequence[str]) -> list[str]:
                 f"for instance {w(one)} and {w(other)} are told apart by {w(rest)}",
             ]
     raise TypeError(f"witness must be one of {Witness}, got {type(witness).__name__}")
+
+
+def _behind(access: Word, w: Callable[[Word], str]) -> str:
+    return f"behind {w(access)}, " if access else ""
+
+
+def _told_by(rest: Word, w: Callable[[Word], str]) -> str:
+    return f"; {w(rest)} behind them makes the difference" if rest else ""
 
 
 def witness_as_dict(witness: Witness, alphabet: Sequence[str]) -> dict:
