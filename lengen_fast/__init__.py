@@ -16,6 +16,7 @@ from lengen_fast.ops import DistanceBias, attention, bias, embed, log_n_scale
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.tasks import Language, Task, language, task, tasks
+from lengen_fast.theory import predict
 from lengen_fast.training import Interrupted, Run, TrainConfig, TrainingDiverged, default_configs, train
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ __all__ = [
     "layers",
     "log_n_scale",
     "positions",
+    "predict",
     "published",
     "task",
     "tasks",

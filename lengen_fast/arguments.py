@@ -41,7 +41,7 @@ def parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     whole = _Parser(prog="lengen", description=DESCRIPTION)
     whole.add_argument("--version", action="version", version=_version())
     group = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_tasks, _add_generate, _add_run, _add_evaluate, _add_report):
+    for add in (_add_tasks, _add_generate, _add_run, _add_evaluate, _add_report, _add_predict, _add_crasp):
         name = add.__name__.removeprefix("_add_")
         one = add(group, name)
         one.set_defaults(command=commands[name])
@@ -189,3 +189,79 @@ def _add_report(group, name: str) -> argparse.ArgumentParser:
     command.add_argument("--out", default="accuracy.png", metavar="FILE", help="the figure (default: accuracy.png)")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return command
+
+
+def _add_predict(group, name: str) -> argparse.ArgumentParser:
+    command = _command(
+        group,
+        name,
+        "say before training whether long strings will be right, with which positions, and why",
+        "lengen predict --regex '(ab|bba)*'",
+    )
+    _add_task_choice(command)
+    command.add_argument(
+        "--program", metavar="FILE", help="instead, a program of C-RASP, or the name of one of the library"
+    )
+    command.add_argument(
+        "--question",
+        choices=("states", "acceptance"),
+        help="of --regex or --dfa: the state after every prefix, or acceptance of whole strings at an end symbol "
+        "(default: states)",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return command
+
+
+def _add_crasp(group, name: str) -> argparse.ArgumentParser:
+    command = _command(
+        group,
+        name,
+        "check, run or compile a program of C-RASP[periodic, local]",
+        "lengen crasp compile dyck_1 --max-length 16384",
+    )
+    actions = command.add_subparsers(required=True, dest="action", metavar="ACTION", parser_class=_Parser)
+    check = _crasp_action(
+        actions,
+        "check",
+        "print what a program uses, or how often it solves a task",
+        "lengen crasp check majority.crasp",
+    )
+    check.add_argument("--task", metavar="TASK", help="count its right answers on strings of that task")
+    check.add_argument("--length", type=_range, metavar="MIN:MAX", help="of those strings (default: shortest to 50)")
+    check.add_argument("--count", type=int, default=200, metavar="N", help="strings of a distribution (default: 200)")
+    check.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
+    run = _crasp_action(
+        actions, "run", "print what a program says at every position", "lengen crasp run dyck_1 '<bos> ( ( ) )'"
+    )
+    run.add_argument("tokens", nargs="+", metavar="TOKENS", help="names with spaces between them; letters may touch")
+    run.add_argument("--offset", type=int, default=0, metavar="N", help="position of the first token (default: 0)")
+    compiling = _crasp_action(
+        actions,
+        "compile",
+        "turn a program into a transformer and test it",
+        "lengen crasp compile binary_majority --task binary_majority --max-length 1000 --lengths 50 996",
+    )
+    compiling.add_argument(
+        "--max-length", type=int, required=True, metavar="N", help="tokens of the longest string that must be right"
+    )
+    compiling.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "float16", "bfloat16"),
+        default="float32",
+        help="of the weights (default: float32)",
+    )
+    compiling.add_argument(
+        "--test-length", type=int, metavar="N", help="tokens of the strings tested (default: the longest, at most 1024)"
+    )
+    compiling.add_argument("--task", metavar="TASK", help="give it the tokens of that task, and evaluate it there")
+    compiling.add_argument("--lengths", type=_length, nargs="+", metavar="LENGTH", help="of that evaluation")
+    compiling.add_argument("--out", metavar="FILE", help="write weights, guarantee and program as safetensors")
+    return command
+
+
+def _crasp_action(group, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    action = _command(group, name, summary, example)
+    action.add_argument("file", metavar="FILE", help="a program, or the name of one of the standard library")
+    action.add_argument("--alphabet", metavar="SYMBOLS", help="for a template, with spaces between them")
+    action.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return action

@@ -1,4 +1,4 @@
-"""The command ``lengen``: tasks, generate, run, evaluate, report."""
+"""The command ``lengen``: tasks, generate, run, evaluate, report, predict, crasp."""
 
 from __future__ import annotations
 
@@ -54,8 +54,11 @@ def _expected(error: Exception) -> bool:
 def _complain(error: BaseException, code: int) -> int:
     from lengen_fast.expressions import RegexError
 
-    text = str(error) if isinstance(error, RegexError) else " ".join(str(error).split()) or type(error).__name__
+    sentence = " ".join(getattr(error, "sentence", str(error)).split()) or type(error).__name__
+    text = str(error) if isinstance(error, RegexError) else sentence
     print(f"lengen: error: {text}", file=sys.stderr)
+    if hasattr(error, "excerpt"):  # of a program: its line, with a caret
+        print(error.excerpt, file=sys.stderr)
     return code
 
 
@@ -211,12 +214,29 @@ def report_command(options: argparse.Namespace) -> None:
     print(f"figure: {options.out}")
 
 
+def crasp_command(options: argparse.Namespace) -> None:
+    """Check, run or compile a program."""
+    from lengen_fast import crasp_commands
+
+    actions = {"check": crasp_commands.check, "run": crasp_commands.run, "compile": crasp_commands.compile_}
+    actions[options.action](options)
+
+
+def predict_command(options: argparse.Namespace) -> None:
+    """Say before training what will happen."""
+    from lengen_fast import predict_command as command
+
+    command.predict(options)
+
+
 COMMANDS = {
     "tasks": tasks_command,
     "generate": generate_command,
     "run": run_command,
     "evaluate": evaluate_command,
     "report": report_command,
+    "predict": predict_command,
+    "crasp": crasp_command,
 }
 
 # ---- sentences ----

@@ -54,7 +54,8 @@ def program_texts(draw, lines=6, local=True, periodic=True):
     text = ["alphabet a b"]
 
     def boolean(depth=2):
-        kind = draw(st.sampled_from(["leaf", "leaf", "not", "and", "or", "compare"] if depth else ["leaf"]))
+        kinds = ["leaf"] if not depth else ["and", "or", "compare", "compare", *(["leaf", "not"] * (depth < 2))]
+        kind = draw(st.sampled_from(kinds))
         if kind == "leaf":
             return f"({draw(st.sampled_from(booleans))})"
         if kind == "not":
@@ -65,11 +66,11 @@ def program_texts(draw, lines=6, local=True, periodic=True):
         return f"({boolean(depth - 1)} {kind} {boolean(depth - 1)})"
 
     def count(depth=2):
-        kind = draw(st.sampled_from(["leaf", "count", "count", "linear", "if"] if depth else ["leaf"]))
+        kind = draw(st.sampled_from(["count", "count", "linear", "if"] if depth else ["leaf", "count"]))
         if kind == "leaf":
             return draw(st.sampled_from([*counts, str(draw(st.integers(0, 3)))]))
         if kind == "count":
-            return f"#{draw(st.sampled_from(relations))}{boolean(depth - 1)}"
+            return f"#{draw(st.sampled_from(relations))}{boolean(max(0, depth - 1))}"
         if kind == "if":
             return f"({boolean(depth - 1)} ? {count(depth - 1)} : {count(depth - 1)})"
         factor, operator = draw(st.integers(-2, 3)), draw(st.sampled_from("+-"))

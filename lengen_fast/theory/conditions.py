@@ -98,17 +98,19 @@ def separate(features: Sequence[Feature], positives: np.ndarray, negatives: np.n
 def _widest(features: Sequence[Feature], example: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     """[2, F]: the bounds of a cube around an example."""
     cube = np.stack([example, example])
-    agrees = negatives == example  # with the cube, in each feature
-    if agrees.all(axis=1).any():
+    inside = negatives == example  # the cube, in each feature
+    outside = (~inside).sum(axis=1)  # features in which a negative example lies outside the cube
+    if not outside.all():
         cube[0] = FREE  # no example lies in it
         return cube
     for column, feature in enumerate(features):
-        others = np.delete(agrees, column, axis=1).all(axis=1)
-        rivals = negatives[others, column]
+        rivals = negatives[outside - ~inside[:, column] == 0, column]
         if feature.values is not None and len(rivals):
             continue
         below, above = rivals[rivals < example[column]], rivals[rivals > example[column]]
         cube[0, column] = below.max() + 1 if len(below) else -FREE
         cube[1, column] = above.min() - 1 if len(above) else FREE
-        agrees[:, column] = (negatives[:, column] >= cube[0, column]) & (negatives[:, column] <= cube[1, column])
+        now = (negatives[:, column] >= cube[0, column]) & (negatives[:, column] <= cube[1, column])
+        outside -= now.astype(int) - inside[:, column]
+        inside[:, column] = now
     return cube

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -19,21 +20,23 @@ from lengen_fast.theory.linear import solve
 from lengen_fast.theory.potentials import Component, Decision, label_steps
 
 Word = tuple[int, ...]
+MOST_PAIRS = 20_000
+"""Pairs of walks that are tried before long ones are made."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Words of symbol numbers: ``access loop^N left rest`` and ``access loop^N right rest``, for every N.
+    """Words of symbol numbers: ``access loop^N left`` and ``access loop^N right``, for every N.
 
-    The automaton reaches ``states[0]`` behind ``left`` and ``states[1]`` behind ``right``; only one of them with
-    ``rest`` is accepted. Every balanced term has the same value behind both.
+    The automaton reaches ``states[0]`` behind one and ``states[1]`` behind the other. Every balanced term has the same
+    value behind both.
 
     Attributes:
         states: the two states that no term tells apart.
         access: leads from the start into the component.
         loop: takes every step of the component, so that every count that is not balanced can be pumped.
         left, right: lead from where the loop begins to the two states.
-        rest: tells the two states apart.
+        rest: leads from the two states to different marks.
         flow: [E] integers, how often each step of the component is used more on the way to the first state than on the
             way to the second; it leads ``multiple`` times from the second to the first, with zero steps of every label.
         multiple: 1: ``left`` and ``right`` have equally many steps of every label.
@@ -49,13 +52,18 @@ class Confusion:
     multiple: int
 
     def pair(self, pumps: int = 1) -> tuple[Word, Word]:
-        """The two words with the loop taken so often."""
+        """The two words with the loop taken so often, and ``rest`` behind them."""
         before = self.access + self.loop * pumps
         return before + self.left + self.rest, before + self.right + self.rest
 
 
-def confusion(decision: Decision) -> Confusion | None:
-    """Words for the first two states that stay together; None: all states are told apart."""
+def confusion(decision: Decision, marks: np.ndarray | None = None) -> Confusion | None:
+    """Words for the first two states that stay together; None: all states are told apart.
+
+    Args:
+        decision: of an automaton with S states.
+        marks: [S] what is to be known of each state; None: whether it accepts.
+    """
     if decision.confusion is None:
         return None
     component, p, q = decision.confusion
@@ -64,14 +72,14 @@ def confusion(decision: Decision) -> Confusion | None:
     flow, multiple = certificate(component, places[p], places[q])
     graph = _Graph(component.steps)
     if multiple == 1:
-        left, right = _equal_counts(graph, flow, places[p], places[q])
-        begin = places[q]
+        short = _short_equal_counts(component, places[p], places[q])
+        left, right, begin = short or (*_equal_counts(graph, flow, places[p], places[q]), places[q])
     else:
         begin = places[component.entries[0]]
         left, right = graph.path(begin, places[p]), graph.path(begin, places[q])
     spell = lambda path: tuple(int(component.steps[step, 1]) for step in path)  # noqa: E731
     access = shortest_word(automaton, 0, int(component.states[begin]))
-    rest = distinguishing_word(automaton, p, q)
+    rest = distinguishing_word(automaton, p, q, marks)
     return Confusion((p, q), access, spell(graph.tour(begin)), spell(left), spell(right), rest, flow, multiple)
 
 
@@ -86,6 +94,38 @@ def certificate(component: Component, p: int, q: int) -> tuple[np.ndarray, int]:
     target = np.zeros(len(matrix), dtype=np.int64)
     target[p], target[q] = 1, -1
     return solve(matrix, target)
+
+
+def _short_equal_counts(component: Component, p: int, q: int) -> tuple[list[int], list[int], int] | None:
+    """Two walks as short as possible from one state, to p and to q, with equally many steps of every label.
+
+    Returns:
+        The steps of both, and where they begin; None: there are no short ones.
+    """
+    _, labels = label_steps(component.steps, component.observed, component.classes)
+    leaving: dict[int, list[tuple[int, int, int]]] = {}
+    for number, ((source, _, target), label) in enumerate(zip(component.steps.tolist(), labels.tolist(), strict=True)):
+        leaving.setdefault(source, []).append((number, label, target))
+    Node = tuple[int, int, tuple[tuple[int, int], ...]]
+    reached: dict[Node, tuple[Node, int, int] | None] = {(b, b, ()): None for b in range(len(component.states))}
+    queue: deque[Node] = deque(reached)
+    while queue and (p, q, ()) not in reached and len(reached) < MOST_PAIRS:
+        node = one, other, excess = queue.popleft()
+        for left, right in product(leaving.get(one, ()), leaving.get(other, ())):
+            counts = Counter(dict(excess))
+            counts[left[1]] += 1
+            counts[right[1]] -= 1
+            more = tuple(sorted((label, count) for label, count in counts.items() if count))
+            if (after := (left[2], right[2], more)) not in reached:
+                reached[after] = node, left[0], right[0]
+                queue.append(after)
+    if (node := (p, q, ())) not in reached:
+        return None
+    walks: list[tuple[int, int]] = []
+    while (back := reached[node]) is not None:
+        node, *steps = back
+        walks.append(tuple(steps))
+    return [left for left, _ in walks[::-1]], [right for _, right in walks[::-1]], node[0]
 
 
 def _equal_counts(graph: _Graph, flow: np.ndarray, p: int, q: int) -> tuple[list[int], list[int]]:
@@ -185,12 +225,13 @@ def shortest_word(automaton: Automaton, begin: int, end: int) -> Word:
     return words[end]
 
 
-def distinguishing_word(automaton: Automaton, p: int, q: int) -> Word | None:
-    """A shortest word that is accepted from one of two states only; None: there is none."""
+def distinguishing_word(automaton: Automaton, p: int, q: int, marks: np.ndarray | None = None) -> Word | None:
+    """A shortest word that leads from two states to different marks (None: acceptance); None: there is none."""
+    marks = automaton.accepting if marks is None else marks
     words, queue = {(p, q): ()}, deque([(p, q)])
     while queue:
         pair = queue.popleft()
-        if automaton.accepting[pair[0]] != automaton.accepting[pair[1]]:
+        if marks[pair[0]] != marks[pair[1]]:
             return words[pair]
         for symbol in range(len(automaton.alphabet)):
             target = (int(automaton.transitions[pair[0], symbol]), int(automaton.transitions[pair[1], symbol]))

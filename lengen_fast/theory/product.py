@@ -77,8 +77,9 @@ def product(base: Automaton, period: int = 1, window: int = 0) -> Product | None
     return Product(base, period, window, automaton, np.array(states), windows, np.array(residues))
 
 
-def sizes(symbols: int, most_period: int, most_window: int) -> Iterator[tuple[int, int]]:
+def sizes(symbols: int, most_period: int, most_window: int, most_observations: int) -> Iterator[tuple[int, int]]:
     """Pairs (m, k) other than (1, 0), those with the fewest observations first."""
     observations = lambda m, k: m * sum(symbols**length for length in range(k + 1))  # noqa: E731
     pairs = [(m, k) for m in range(1, most_period + 1) for k in range(most_window + 1)]
+    pairs = [pair for pair in pairs if observations(*pair) <= most_observations]
     yield from sorted(pairs, key=lambda pair: (observations(*pair), pair[1]))[1:]

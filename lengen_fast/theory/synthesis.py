@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lengen_fast.automata import Automaton
 from lengen_fast.theory.conditions import Condition, Feature, separate
+from lengen_fast.theory.crasp.syntax import END, quoted
 from lengen_fast.theory.potentials import Component, Decision, decide, label_steps
 from lengen_fast.theory.product import Product
 
@@ -36,12 +37,14 @@ def decide_product(joint: Product) -> Decision:
     return decide(joint.automaton, joint.observed, joint.regions)
 
 
-def synthesize(joint: Product, decision: Decision) -> str:
-    """The text of a program with a line ``STATE_q`` for each state and ``NEXT_s`` for each symbol and the end.
+def synthesize(joint: Product, decision: Decision, lines: Mapping[str, np.ndarray] | None = None) -> str:
+    """The text of a program with a line ``STATE_q`` for each state, and further lines.
 
     Args:
-        joint: an automaton with what positions show of it; ``product(automaton)`` for nothing.
+        joint: an automaton with S states and what positions show of it; ``product(automaton)`` for nothing.
         decision: of the product; every state must be told apart.
+        lines: by the name of a line, [S] bool, the states in which it is to be true. None: ``NEXT_s`` for each symbol
+            that may come next in a member, and for the end.
     """
     if not decision.known:
         raise ValueError("decision leaves states together, so no program follows from it")
@@ -53,13 +56,8 @@ def synthesize(joint: Product, decision: Decision) -> str:
         parts[trap].is_trap = True
     sections = [_Section(part.title(), part.define(home)) for part in parts if not part.is_trap]
     sections += [_Section(part.title(), part.define(home)) for part in parts if part.is_trap]
-    sections += _outputs(joint.base, parts, sight.symbols)
+    sections += _outputs(joint.base, parts, next_lines(joint.base) if lines is None else lines)
     return _text(joint.base, [sight.section(sections), *sections])
-
-
-def symbol_text(symbol: str) -> str:
-    """A symbol as part of a name in C-RASP text."""
-    return symbol if symbol.isascii() and symbol.isalnum() else f"'{symbol}'"
 
 
 def access_words(automaton: Automaton) -> list[tuple[int, ...]]:
@@ -89,12 +87,18 @@ def _trap(decision: Decision) -> int | None:
     return max(ends, key=lambda number: sources[number], default=None)
 
 
-def _outputs(base: Automaton, parts: Sequence[_Part], symbols: Sequence[str]) -> Iterator[_Section]:
+def next_lines(automaton: Automaton) -> dict[str, np.ndarray]:
+    """By ``NEXT_s``, the states in which s may come next in a member."""
+    names = [f"NEXT_{quoted(symbol)}" for symbol in (*automaton.alphabet, END)]
+    return dict(zip(names, automaton.legal.T, strict=True))
+
+
+def _outputs(base: Automaton, parts: Sequence[_Part], lines: Mapping[str, np.ndarray]) -> Iterator[_Section]:
     where = lambda chosen: _either(test for part in parts for test in part.being_in(chosen))  # noqa: E731
     states = np.arange(base.states)
     yield _Section("the state after each prefix", [(f"STATE_{state}", where(states == state)) for state in states])
-    legal = zip([*symbols, "<eos>"], base.legal.T, strict=True)
-    yield _Section("what may come next", [(f"NEXT_{symbol}", where(chosen)) for symbol, chosen in legal])
+    title = "what may come next" if all(name.startswith("NEXT_") for name in lines) else "what is asked"
+    yield _Section(title, [(name, where(chosen)) for name, chosen in lines.items()], wanted=True)
 
 
 class _Sight:
@@ -102,7 +106,7 @@ class _Sight:
 
     def __init__(self, joint: Product) -> None:
         self.joint = joint
-        self.symbols = [symbol_text(symbol) for symbol in joint.base.alphabet]
+        self.symbols = [quoted(symbol) for symbol in joint.base.alphabet]
         self.features = [self._symbol(back) for back in range(joint.window, -1, -1)]
         if joint.period > 1:
             tests = {residue: f"LENGTH_{residue}" for residue in range(joint.period)}
@@ -323,6 +327,7 @@ def _joined(potentials: np.ndarray, seen: np.ndarray) -> np.ndarray:
 class _Section:
     title: str
     lines: Sequence[tuple[str, str]]
+    wanted: bool = False
 
 
 def _text(base: Automaton, sections: Sequence[_Section]) -> str:
@@ -331,14 +336,15 @@ def _text(base: Automaton, sections: Sequence[_Section]) -> str:
     for section in reversed(sections):
         lines = []
         for name, text in reversed(section.lines):
-            if name.startswith(("STATE", "NEXT")) or name in used:
+            if section.wanted or name.startswith("STATE") or name in used:
                 used.update(re.findall(r"[A-Z]+(?:_\d+)*(?:_(?:[A-Za-z0-9]+|'[^']*'))?", text))
                 lines.append(f"{name} := {text}")
         if lines:
             kept += [*lines, f"\n# {section.title}"]
-    head = [f"alphabet {' '.join(map(symbol_text, base.alphabet))}"]
-    for state, word in enumerate(access_words(base)):
-        head.append(f"# state {state}: after {' '.join(base.alphabet[x] for x in word) or 'nothing'}")
+    head = [f"alphabet {' '.join(map(quoted, base.alphabet))}"]
+    for state, (name, word) in enumerate(zip(base.state_names, access_words(base), strict=True)):
+        called = "" if name.isdigit() else f" ({name})"
+        head.append(f"# state {state}{called}: after {' '.join(base.alphabet[x] for x in word) or 'nothing'}")
     return "\n".join([*head, *reversed(kept)]) + "\n"
 
 

@@ -79,8 +79,8 @@ def _members(name: str) -> list[str]:
     return name[1:-1].split(",")
 
 
-def _program_ids(program: Program, task: Task) -> np.ndarray:
-    """[V] the program's id of each token of the task; -1 for labels, which are in no input."""
+def check_alphabet(program: Program, task: Task) -> None:
+    """Raise a ValueError unless the program has the alphabet of the task."""
     symbols = input_symbols(task)
     for ours, theirs, whose in ((program.alphabet, symbols, "task"), (symbols, program.alphabet, "program")):
         missing = sorted(set(ours) - set(theirs))
@@ -89,6 +89,11 @@ def _program_ids(program: Program, task: Task) -> np.ndarray:
                 f"the program has not the alphabet of task {task.name}: symbol {missing[0]!r} is not in that of the "
                 f"{whose}, {' '.join(theirs[:30])}"
             )
+
+
+def _program_ids(program: Program, task: Task) -> np.ndarray:
+    """[V] the program's id of each token of the task; -1 for labels, which are in no input."""
+    check_alphabet(program, task)
     ids = np.full(task.vocab_size, UNDECIDED, np.int64)
     known = {name: i for i, name in enumerate(program.vocabulary)}
     for token, name in enumerate((*task.symbols, BOS, SEP, END)):

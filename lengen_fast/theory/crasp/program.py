@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from lengen_fast.theory.crasp.checker import Properties
 from lengen_fast.theory.crasp.graph import Graph
 from lengen_fast.theory.crasp.interpreter import Stream
 from lengen_fast.theory.crasp.syntax import END, SPECIAL_SYMBOLS, Line, quoted, show
+
+if TYPE_CHECKING:
+    import torch
+
+    from lengen_fast.tasks import Task
+    from lengen_fast.theory.compiler import CompiledTransformer
 
 NEXT = "NEXT_"
 
@@ -136,6 +142,25 @@ class Program:
     def stream(self, batch: int | None = None, offset: int | np.ndarray = 0) -> Stream:
         """One pass over tokens that come in stretches; memory does not grow with them."""
         return Stream(self, batch, offset)
+
+    def compile(
+        self, max_length: int, dtype: torch.dtype | None = None, task: Task | None = None
+    ) -> CompiledTransformer:
+        """A transformer that computes this program exactly up to a guaranteed length.
+
+        Args:
+            max_length: tokens of the longest string that must be right, ``<bos>`` included.
+            dtype: of its parameters; None: torch.float32.
+            task: whose tokens and targets it is to have, so that ``lf.evaluate`` takes it; None: the program's.
+
+        Raises:
+            ValueError: no guarantee reaches ``max_length`` in this dtype; the message says which dtype's does.
+        """
+        import torch
+
+        from lengen_fast.theory.compiler import compile_program
+
+        return compile_program(self, max_length, torch.float32 if dtype is None else dtype, task)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """What was made before under a key, or is made now."""

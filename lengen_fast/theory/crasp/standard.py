@@ -37,6 +37,11 @@ def source(name: str) -> str:
     return _directory().joinpath(name + _SUFFIX).read_text(encoding="utf-8")
 
 
+def is_template(text: str) -> bool:
+    """Whether the alphabet of a program is to be given."""
+    return any(line.split()[:2] == ["alphabet", "*"] for line in text.splitlines())
+
+
 def program(name: str, alphabet: Sequence[str] | None = None) -> Program:
     """The program of a task.
 
@@ -50,7 +55,7 @@ def program(name: str, alphabet: Sequence[str] | None = None) -> Program:
 @cache
 def _parsed(name: str, alphabet: tuple[str, ...] | None) -> Program:
     text = source(name)
-    if alphabet is None and "\nalphabet *" in text:
+    if alphabet is None and is_template(text):
         from lengen_fast.tasks import task
 
         alphabet = tuple(task(name).symbols)
