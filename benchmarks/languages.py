@@ -9,8 +9,9 @@ The published figures are of other strings: the published test sets of one-lette
 third bin of the Tomita languages repeats the range of the second, bins of ab_d_bc and last_zero include short strings,
 and labels of two-symbol languages were numbered anew for each string, which made them noisy. Here none of that is so.
 
-Takes about two hours on one core, beside other work. Each run is resumable: the same command goes on where it stopped.
-``--quick`` trains two languages for 200 steps. A figure goes beside the record.
+Takes some three hours on one core, beside other work. Each run is resumable: the same command goes on where it stopped,
+and ``--finished`` records the runs that have ended already. ``--quick`` trains two languages for 200 steps. A figure
+goes beside the record.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.plans import Plan, result, trained_and_tested
+from benchmarks.plans import Plan, is_finished, result, trained_and_tested
 from lengen_fast import task
 from lengen_fast.runs import write_atomically
 
@@ -35,15 +36,14 @@ TITLES = ("NoPE", "APE, the paper's table", "APE, 2,050 positions")
 MODEL = dict(layers=2, heads=4, width=64)
 
 
-def run(quick: bool) -> dict:
-    """Train and test every plan that is not there yet; one result a run."""
+def run(quick: bool, finished: bool = False) -> dict:
+    """Train and test every plan that is not there yet, or with ``finished`` take those that are; one result a run."""
     languages = LANGUAGES[1:3] if quick else LANGUAGES
     folder = "languages-quick" if quick else "languages"
-    results = []
-    for kind in KINDS:
-        for language in languages:
-            plan = _plan(language, *kind, quick)
-            results.append(result(plan, trained_and_tested(plan, folder)))
+    plans = [_plan(language, *kind, quick) for kind in KINDS for language in languages]
+    if finished:
+        plans = [plan for plan in plans if is_finished(plan, folder)]
+    results = [result(plan, trained_and_tested(plan, folder)) for plan in plans]
     if not quick:
         save_figure(results, FIGURE)
     return {"runs": results}
@@ -62,23 +62,26 @@ def save_figure(results: list[dict], path: Path) -> None:
     panels = figure.subplots(1, len(KINDS), sharey=True, width_ratios=[5, 3, 5])
     for (positions, longer), title, axes in zip(KINDS, TITLES, panels, strict=True):
         rows = [_of(results, language, positions, bool(longer)) for language in LANGUAGES]
-        _draw_panel(axes, rows, title)
+        _draw_panel(axes, rows, 3 + len(longer), title)
     panels[0].set_yticks(range(len(LANGUAGES)), LANGUAGES, fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_atomically(path, content.getvalue())
 
 
-def _of(results: list[dict], language: str, positions: str, has_longer: bool) -> dict:
+def _of(results: list[dict], language: str, positions: str, has_longer: bool) -> dict | None:
+    """The result of that run, if it is there."""
     lengths = 5 if has_longer else 3
     found = [each for each in results if (each["task"], each["positions"]) == (language, positions)]
-    return next(each for each in found if len(each["lines"]) == lengths)
+    return next((each for each in found if len(each["lines"]) == lengths), None)
 
 
-def _draw_panel(axes, rows: list[dict], title: str) -> None:
-    shares = np.array([[line["exact"] for line in row["lines"]] for row in rows])
+def _draw_panel(axes, rows: list[dict | None], columns: int, title: str) -> None:
+    shares = np.array([[line["exact"] for line in row["lines"]] if row else [np.nan] * columns for row in rows])
     axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
+        if row is None:
+            continue
         for x, share in enumerate(shares[y]):
             axes.text(x, y - 0.12, f"{100 * share:.4g}", ha="center", va="center", fontsize=8)
             if row["published"] is not None and x < len(row["published"]):

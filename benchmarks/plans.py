@@ -73,6 +73,11 @@ def trained_and_tested(plan: Plan, folder: str) -> RunDirectory:
     return directory
 
 
+def is_finished(plan: Plan, folder: str) -> bool:
+    """Whether the run of a plan has been trained and tested."""
+    return (RUNS / folder / plan.name / "accuracy.json").exists()
+
+
 def result(plan: Plan, directory: RunDirectory) -> dict:
     """What of a finished run goes on record."""
     figures = published(plan.task, plan.positions)
