@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from lengen_fast.model import ModelConfig, Transformer
-from lengen_fast.tasks import Task, task
+from lengen_fast.tasks import Task, from_definition
 
 FORMAT = 1
 
@@ -126,7 +126,7 @@ class RunDirectory:
     @property
     def task(self) -> Task:
         """The task with the alphabet of the run."""
-        return task(self.config["task"]["name"], symbols=self.config["task"]["symbols"])
+        return from_definition(self.config["task"])
 
     @property
     def model_config(self) -> ModelConfig:

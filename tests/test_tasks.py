@@ -9,8 +9,9 @@ from scipy import stats
 
 from lengen_fast.data import Batch
 from lengen_fast.tasks import LONGEST_LENGTH, Task, task, tasks
+from lengen_fast.tasks.algorithmic import ALGORITHMIC
 
-NAMES = tuple(tasks())
+NAMES = tuple(each.name for each in ALGORITHMIC)
 GROWING = ("unique_copy", "sort", "offset_copy_1", "offset_copy_2", "offset_copy_3")
 DISTRIBUTIONS = ("paper", "hard")
 LEAST_P = 1e-4  # of one test at a fixed seed
@@ -354,7 +355,7 @@ def test_tasks_are_values():
     assert task("sort") == task("sort")
     assert hash(task("sort")) == hash(task("sort"))
     assert task("sort", symbols=7) != task("sort")
-    assert list(tasks()) == list(NAMES)
+    assert list(tasks())[: len(NAMES)] == list(NAMES)
     assert len(NAMES) == 11
     assert all(tasks()[name] == task(name).description for name in NAMES)
 

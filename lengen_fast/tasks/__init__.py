@@ -10,6 +10,7 @@ from lengen_fast.tasks.arithmetic import ARITHMETIC
 from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
 from lengen_fast.tasks.copying import COPYING
 from lengen_fast.tasks.counting import COUNTING, COUNTS, MODES
+from lengen_fast.tasks.functions import task_from_function
 from lengen_fast.tasks.recall import RECALL
 from lengen_fast.tasks.sorting import BUCKET_SORTS, SORTING
 from lengen_fast.tasks.state_tracking import (
@@ -19,9 +20,19 @@ from lengen_fast.tasks.state_tracking import (
     MODULAR_SUMS,
     STATE_TRACKING,
     SYMMETRIC_GROUPS,
+    word_problem,
 )
 
-__all__ = ["DISTRIBUTIONS", "LONGEST_LENGTH", "Task", "task", "tasks"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "LONGEST_LENGTH",
+    "Task",
+    "from_definition",
+    "task",
+    "task_from_function",
+    "tasks",
+    "word_problem",
+]
 
 _REGISTRY = {
     each.name: each for each in (*ALGORITHMIC, *COUNTING, *COPYING, *SORTING, *STATE_TRACKING, *RECALL, *ARITHMETIC)
@@ -52,6 +63,22 @@ def task(name: str, *, symbols: int | None = None) -> Task:
     if not found.alphabet_grows:
         raise ValueError(f"symbols is {symbols!r}, but the alphabet of {name} is fixed; leave it out")
     return found._with_alphabet(check_integer("symbols", symbols, 1, LONGEST_LENGTH))
+
+
+def from_definition(definition: dict) -> Task:
+    """The task that ``Task.definition`` describes.
+
+    Raises:
+        ValueError: it was made from a Python function, which is not stored.
+    """
+    if "function" in definition:
+        raise ValueError(
+            f"{definition['name']} was made from the Python function {definition['function']}, which is not stored; "
+            "make the task again and use lf.evaluate with it"
+        )
+    if "table" in definition:
+        return word_problem(definition["table"], names=definition["elements"], name=definition["name"])
+    return task(definition["name"], symbols=definition["symbols"])
 
 
 def _numbered(name: object) -> Task | None:

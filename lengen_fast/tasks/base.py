@@ -111,6 +111,10 @@ class Task:
     chance: float = 0.0
     distributions: tuple[str, ...] = ("paper", "hard")
 
+    def definition(self) -> dict:
+        """JSON values that :func:`lengen_fast.tasks.from_definition` makes the same task from."""
+        return {"name": self.name, "symbols": self.symbols.count if self.alphabet_grows else None}
+
     # ---- alphabet ----
 
     @property
