@@ -39,6 +39,7 @@ inline std::unique_ptr<RowSampler> make_sampler(const std::string& task, const s
                                                 const Parameters& parameters = {}) {
   const bool hard = is_hard(distribution);
   check_symbols(symbols);
+  constexpr auto most_first = DigitOrder::most_significant_first, least_first = DigitOrder::least_significant_first;
   if (task == "binary_majority") return std::make_unique<BinaryMajority>(hard);
   if (task == "majority") return std::make_unique<Mode>(26, hard);
   if (task == "mode") return std::make_unique<Mode>(symbols, hard);
@@ -60,10 +61,10 @@ inline std::unique_ptr<RowSampler> make_sampler(const std::string& task, const s
   if (task == "mqar") return std::make_unique<AssociativeRecall>(symbols, hard);
   if (task == "induction_head") return std::make_unique<InductionHead>(hard);
   if (task == "addition") return std::make_unique<Addition>(hard, parameters);
-  if (task == "decimal_addition") return std::make_unique<DecimalAddition>(false, false, hard, parameters);
-  if (task == "decimal_addition_reversed") return std::make_unique<DecimalAddition>(false, true, hard, parameters);
-  if (task == "multi_operand_addition") return std::make_unique<DecimalAddition>(true, false, hard, parameters);
-  if (task == "multi_operand_addition_reversed") return std::make_unique<DecimalAddition>(true, true, hard, parameters);
+  if (task == "decimal_addition") return std::make_unique<DecimalAddition>(false, most_first, hard, parameters);
+  if (task == "decimal_addition_reversed") return std::make_unique<DecimalAddition>(false, least_first, hard, parameters);
+  if (task == "multi_operand_addition") return std::make_unique<DecimalAddition>(true, most_first, hard, parameters);
+  if (task == "multi_operand_addition_reversed") return std::make_unique<DecimalAddition>(true, least_first, hard, parameters);
   if (task == "offset_copy_1") return std::make_unique<OffsetCopy<1>>(symbols, hard);
   if (task == "offset_copy_2") return std::make_unique<OffsetCopy<2>>(symbols, hard);
   if (task == "offset_copy_3") return std::make_unique<OffsetCopy<3>>(symbols, hard);

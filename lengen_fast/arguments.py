@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from lengen_fast.lengths import Length, parse
+
 DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
 USAGE_ERROR = 2
 DISTRIBUTION_HELP = "paper, uniform, hard, ...: what the task has (default: its first, which lengen tasks TASK shows)"
@@ -22,16 +24,17 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE_ERROR)
 
 
-def _length(text: str) -> int | tuple[int, int]:
-    """512, or 51:100 for an inclusive range."""
-    parts = text.split(":")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length such as 512 or a range such as 51:100")
-    numbers = [int(part) for part in parts]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+def _length(text: str) -> Length:
+    """512, 51:100 for an inclusive range, or two of either, as 3x7 or 1:10x20:30."""
+    try:
+        return parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a length such as 512, a range such as 51:100, or two of them such as 3x7 or 1:10x20:30"
+        ) from None
 
 
-def _range(text: str) -> tuple[int, int]:
+def _range(text: str) -> Length:
     length = _length(text)
     return length if isinstance(length, tuple) else (length, length)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lengen_fast.arguments import USAGE_ERROR, parser
+from lengen_fast.lengths import bounds, extent, label, written
 from lengen_fast.positions import encoding
 from lengen_fast.progress import duration
 
@@ -99,15 +100,15 @@ def generate_command(options: argparse.Namespace) -> None:
     from lengen_fast.plan import check_count, chosen_task, with_symbols
 
     task = chosen_task(options)
-    low, high = options.length or (task.min_length, 50)
-    task = with_symbols(task, high)
+    low, high = bounds(options.length or (task.min_length, 50))
+    task = with_symbols(task, extent(high))
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
     check_count(options.count)
     if options.count > 2**32:
         raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
         batch = task.sample(
-            min(at_once, options.count - first), (low, high), options.seed, options.distribution, first_row=first
+            min(at_once, options.count - first), written(low, high), options.seed, options.distribution, first_row=first
         )
         _print_strings(task, batch, options.format)
 
@@ -132,7 +133,7 @@ def run_command(options: argparse.Namespace) -> None:
     _say(options, _training_sentence(run))
     accuracy_path = directory.path / "accuracy.json"
     if not accuracy_path.exists():
-        labels = [_label(length) for length in plan.lengths]
+        labels = [label(length) for length in plan.lengths]
         with EvaluationReport(labels) as report:
             table = evaluate(run.model, task, plan.lengths, count=plan.count, seed=plan.train.seed, progress=report)
         write_json(accuracy_path, {**table.as_dict(), "step": run.step, "fitted": run.fitted})
@@ -170,7 +171,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     check_device(options.device)
     directory = RunDirectory.open(options.run)
     model, state = directory.load_model(options.device)
-    with EvaluationReport([_label(length) for length in options.lengths]) as report:
+    with EvaluationReport([label(length) for length in options.lengths]) as report:
         table = evaluate(
             model,
             directory.task,
@@ -242,10 +243,6 @@ COMMANDS = {
 # ---- sentences ----
 
 
-def _label(length: int | tuple[int, int]) -> str:
-    return f"{length[0]}:{length[1]}" if isinstance(length, tuple) else str(length)
-
-
 def _as_json(task: Task) -> dict:
     names = ("name", "family", "min_length", "chance", "description")
     return {**{name: getattr(task, name) for name in names}, "hard": task.hard_means}
@@ -267,10 +264,11 @@ def _shape_sentence(plan: Plan) -> str:
     model, train = plan.model, plan.train
     table = f", {model.context} positions" if model.longest is not None else ""
     regularized = f", regularized {train.regularize:g}" if train.regularize else ""
+    low, high = bounds(train.length)
     return (
         f"{_plural(model.layers, 'layer')}, {_plural(model.heads, 'head')}, width {model.width}{table}; "
         f"at most {train.steps} steps of "
-        f"{train.batch} strings of length {train.length[0]} to {train.length[1]}, "
+        f"{train.batch} strings of length {low} to {high}, "
         f"learning rate {train.learning_rate:g}{regularized}"
     )
 

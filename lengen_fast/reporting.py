@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lengen_fast.evaluation import Accuracy, AccuracyTable, wilson_interval
+from lengen_fast.lengths import Number, Pair, bounds, exceeds, extent
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
 from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
@@ -30,7 +31,7 @@ class Outcome:
         seed: of weights and strings.
         published: the paper's figures for the task, encoding and coefficient, without accuracies if training strings
             had other lengths than the paper's.
-        trained: (low, high) lengths of the training strings.
+        trained: least and greatest length, or pair of lengths, of the training strings.
         fitted: whether every string of the last in-range test was right.
         table: accuracy by length.
         chance: exact match of guessing, or None.
@@ -42,7 +43,7 @@ class Outcome:
     difference: str
     seed: int
     published: Published
-    trained: tuple[int, int]
+    trained: tuple[Number, Number]
     fitted: bool
     table: AccuracyTable
     chance: float | None
@@ -85,8 +86,9 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
         differences.append(f"{model.longest:,} positions")
     if train["regularize"]:
         differences.append(f"regularized {train['regularize']:g}")
-    if tuple(train["length"]) != usual_train.length:
-        differences.append(f"trained on {train['length'][0]} to {train['length'][1]}")
+    trained, usually_trained = bounds(train["length"]), bounds(usual_train.length)
+    if trained != usually_trained:
+        differences.append(f"trained on {trained[0]} to {trained[1]}")
     if train | {"length": usual["length"]} != usual:
         differences.append(f"{train['steps']:,} steps of {train['batch']}, rate {train['learning_rate']:g}")
     figures = published(task.name, model.positions, train["regularize"])
@@ -98,8 +100,8 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
         settings=json.dumps(settings, sort_keys=True),
         difference=", ".join(differences),
         seed=directory.config["seed"],
-        published=figures if tuple(train["length"]) == usual_train.length else replace(figures, accuracy=None),
-        trained=tuple(train["length"]),
+        published=figures if trained == usually_trained else replace(figures, accuracy=None),
+        trained=trained,
         fitted=fitted,
         table=table,
         chance=task.chance,
@@ -127,7 +129,7 @@ def prediction_sentence(task: str, positions: str) -> str:
 
 def outcome_sentence(result: Outcome) -> str:
     """What happened beyond the training range, in words."""
-    beyond = [line for line in result.table if line.low > result.trained[1]]
+    beyond = [line for line in result.table if exceeds(line.low, result.trained[1])]
     if not result.fitted:
         return "training did not reach 100% in its own range, so longer strings say little"
     if not beyond:
@@ -180,8 +182,8 @@ def save_figure(results: Sequence[Outcome], path: Path) -> None:
 
 
 def _shade_training_range(axes, results: Sequence[Outcome]) -> None:
-    low = min(result.trained[0] for result in results)
-    high = max(result.trained[1] for result in results)
+    low = min(extent(result.trained[0]) for result in results)
+    high = max(extent(result.trained[1]) for result in results)
     axes.axvspan(max(low, 1), high, color="#e9edf1", zorder=0)
     axes.text(
         (max(low, 1) * high) ** 0.5, 1.075, "training range", ha="center", va="center", fontsize=8, color="#5f6b77"
@@ -201,7 +203,13 @@ def _draw_group(axes, group: list[Outcome], colour: str) -> None:
     )
     for (low, high, _, _), share in zip(lines, shares, strict=True):
         axes.plot(
-            [max(low, 1), high], [share, share], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt", zorder=2
+            [max(extent(low), 1), extent(high)],
+            [share, share],
+            color=colour,
+            linewidth=4,
+            alpha=0.35,
+            solid_capstyle="butt",
+            zorder=2,
         )
     for result in group if len(group) > 1 else ():
         own = sorted((_centre(line.low, line.high), line.exact) for line in result.table)
@@ -226,9 +234,9 @@ def _draw_group(axes, group: list[Outcome], colour: str) -> None:
         )
 
 
-def _pool(group: list[Outcome]) -> list[tuple[int, int, int, int]]:
+def _pool(group: list[Outcome]) -> list[tuple[Number, Number, int, int]]:
     """(low, high, correct, count) summed over runs, by length."""
-    counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[tuple[Number, Number], list[int]] = defaultdict(lambda: [0, 0])
     for result in group:
         for line in result.table:
             counts[line.low, line.high][0] += line.correct
@@ -237,8 +245,8 @@ def _pool(group: list[Outcome]) -> list[tuple[int, int, int, int]]:
     return [(low, high, correct, count) for (low, high), (correct, count) in ordered]
 
 
-def _centre(low: int, high: int) -> float:
-    return max((low + high) / 2, 1)
+def _centre(low: Number, high: Number) -> float:
+    return max((extent(low) + extent(high)) / 2, 1)
 
 
 def _draw_chance(axes, results: Sequence[Outcome]) -> None:
@@ -249,10 +257,9 @@ def _draw_chance(axes, results: Sequence[Outcome]) -> None:
 
 
 def _finish_axes(axes, results: Sequence[Outcome]) -> None:
-    highest = max(line.high for result in results for line in result.table)
-    lowest = min(
-        min(result.trained[0] for result in results), min(line.low for result in results for line in result.table)
-    )
+    lines = [line for result in results for line in result.table]
+    highest = max(extent(line.high) for line in lines)
+    lowest = min(extent(low) for low in (*(result.trained[0] for result in results), *(line.low for line in lines)))
     axes.set_xscale("log")
     axes.set_xlim(max(lowest, 1), highest * 1.5)
     axes.set_ylim(-0.03, 1.12)
@@ -261,7 +268,8 @@ def _finish_axes(axes, results: Sequence[Outcome]) -> None:
     ticks = [*(tick for tick in usual if tick * 1.5 < highest), highest]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("length of the string")
+    paired = any(isinstance(line.low, Pair) for line in lines)
+    axes.set_xlabel("both lengths together" if paired else "length of the string")
     axes.set_ylabel("exact match")
     axes.grid(axis="y", color="#d9dee3", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -213,7 +213,7 @@ class Mode final : public RowsOf<Mode> {
       const uint8_t* numbers;
       do {
         numbers = letters_.draw(n, words, scratch);
-        winner = clear_winner(letters_.bytes(numbers, n, scratch), n);
+        winner = clear_winner(numbers, n, scratch);
       } while (winner < 0);
       letters_.put(numbers, n, question_of(row));
     }
@@ -222,24 +222,21 @@ class Mode final : public RowsOf<Mode> {
 
  private:
   // The most frequent letter, or -1 if there is a tie.
-  int64_t clear_winner(const uint8_t* x, int64_t n) const {
+  int64_t clear_winner(const uint8_t* numbers, int64_t n, Scratch& scratch) const {
     const int64_t letters = letters_.count();
-    if (letters > 32) return clear_winner_of_many(x, n, letters);
-    if (n <= 255) {
+    if (letters <= 32 && n <= 255) {
+      const uint8_t* x = letters_.bytes(numbers, n, scratch);
       uint8_t counts[32]{};
       for (int64_t i = 0; i < n; ++i) ++counts[x[i]];
       return place_of_greatest(counts);
     }
-    std::array<int32_t, 32> counts{};
-    count_letters(x, n, letters, counts.data());
-    int64_t winner;
-    find_greatest(counts.data(), winner);
-    return winner;
-  }
-
-  LENGEN_SEPARATE static int64_t clear_winner_of_many(const uint8_t* x, int64_t n, int64_t letters) {
-    std::array<int32_t, Letters::most> counts;
-    count_each(x, n, letters, counts.data());
+    std::array<int32_t, Letters::most> counts{};
+    letters_.count_each(numbers, n, counts.data(), scratch);
+    if (letters <= 32) {
+      int64_t winner;
+      find_greatest(counts.data(), winner);
+      return winner;
+    }
     const auto end = counts.begin() + letters, greatest = std::max_element(counts.begin(), end);
     return std::find(greatest + 1, end, *greatest) == end ? greatest - counts.begin() : -1;
   }

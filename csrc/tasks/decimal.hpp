@@ -22,31 +22,51 @@ inline uint64_t add_eight_digits(uint64_t a, uint64_t b, bool& carry) {
   return total - ((total & highest_bits) >> 7) * (raised & 255);
 }
 
-// sum += number, of `digits` digits; `sum` has room for whole words, and for the carry.
-inline void add_digits(const uint8_t* number, int64_t digits, uint8_t* sum) {
-  constexpr int64_t at_once = sizeof(uint64_t);
-  bool carry = false;
-  for (int64_t i = 0; i < digits || carry; i += at_once) {
-    uint64_t total, added = 0;
-    std::memcpy(&total, sum + i, at_once);
-    if (i < digits) {
-      std::memcpy(&added, number + i, at_once);
-      if (digits - i < at_once) added &= (uint64_t{1} << (8 * (digits - i))) - 1;
+// The order of the digits of numbers as they are written.
+enum class DigitOrder { most_significant_first, least_significant_first };
+
+// A number of `size` digits as it is written, readable 8 bytes before its beginning and past its end.
+struct Digits {
+  const uint8_t* written;
+  int64_t size;
+  DigitOrder order;
+
+  // The place of digit i, from the least significant one on.
+  int64_t place(int64_t i) const { return order == DigitOrder::least_significant_first ? i : size - 1 - i; }
+
+  // Digits i .. i+7, least significant first, or as many as there are.
+  uint64_t eight_from(int64_t i) const {
+    uint64_t eight;
+    if (order == DigitOrder::least_significant_first) {
+      std::memcpy(&eight, written + i, sizeof eight);
+    } else {
+      std::memcpy(&eight, written + size - 8 - i, sizeof eight);
+      eight = __builtin_bswap64(eight);
     }
-    total = add_eight_digits(total, added, carry);
-    std::memcpy(sum + i, &total, at_once);
+    return size - i >= 8 ? eight : eight & ((uint64_t{1} << (8 * (size - i))) - 1);
+  }
+};
+
+// sum += number; `sum` is least significant first, and has room for whole words and for the carry.
+inline void add_digits(const Digits& number, uint8_t* sum) {
+  bool carry = false;
+  for (int64_t i = 0; i < number.size || carry; i += 8) {
+    uint64_t total;
+    std::memcpy(&total, sum + i, sizeof total);
+    total = add_eight_digits(total, i < number.size ? number.eight_from(i) : 0, carry);
+    std::memcpy(sum + i, &total, sizeof total);
   }
 }
 
-// `BOS A+B= y EOS` or `BOS A+...+K= y EOS`, every number least or every number most significant digit first; y is the sum.
+// `BOS A+B= y EOS` or `BOS A+...+K= y EOS`, all numbers in one order of digits; y is the sum.
 // paper: uniform digits, the leading one of a longer number not 0.
 // hard: in one column of the lower half of the second longest operand the sum of the others and the longest one starts a carry,
 // or with equal chance absorbs any; in each column above it they make 9 and hand the carry on, to the top of the longest operand
 // (whose leading digit becomes 1 if that would make it 0).
 class DecimalAddition final : public RowsOf<DecimalAddition> {
  public:
-  DecimalAddition(bool many, bool least_first, bool hard, const std::vector<int64_t>& ranges)
-      : lengths_(many, ranges), least_first_(least_first), hard_(hard) {}
+  DecimalAddition(bool many, DigitOrder order, bool hard, const std::vector<int64_t>& ranges)
+      : lengths_(many, ranges), order_(order), hard_(hard) {}
 
   int64_t shortest() const override { return lengths_.shortest(); }
   int64_t longest() const override { return lengths_.longest(); }
@@ -56,24 +76,26 @@ class DecimalAddition final : public RowsOf<DecimalAddition> {
 
   RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
     const Sum sum = draw(n, words, scratch);
-    return shape_of(symbols_of(sum.operands), sum.answer_digits);
+    return shape_of(sum.symbols, sum.answer_digits);
   }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const Sum sum = draw(n, words, scratch);
-    int64_t at = 0;
-    row.tokens[at++] = alphabet_.bos();
-    const uint8_t* number = sum.digits;
-    for (int64_t i = 0; i < sum.operands.count; ++i) {
-      const int64_t digits = sum.operands.digits[i];
-      put(number, digits, row.tokens + at);
-      row.tokens[at + digits] = plus;
-      at += digits + 1;
-      number += digits;
+    row.tokens[0] = alphabet_.bos();
+    widen(sum.written, sum.symbols, row.tokens + 1);
+    for (int64_t i = 0, sign = 0; i < sum.operands.count; ++i) {
+      sign += sum.operands.digits[i] + 1;
+      row.tokens[sign] = plus;
     }
-    row.tokens[at - 1] = equals;
-    put_answer(at, sum.answer_digits, alphabet_.eos(), row, [&](auto*... y) { put(sum.answer, sum.answer_digits, y...); });
-    return shape_of(at - 1, sum.answer_digits);
+    row.tokens[sum.symbols] = equals;
+    put_answer(sum.symbols + 1, sum.answer_digits, alphabet_.eos(), row, [&](auto*... y) {
+      if (order_ == DigitOrder::least_significant_first) {
+        widen(sum.answer, sum.answer_digits, y...);
+      } else {
+        widen_backwards(sum.answer, sum.answer_digits, y...);
+      }
+    });
+    return shape_of(sum.symbols, sum.answer_digits);
   }
 
  private:
@@ -81,91 +103,78 @@ class DecimalAddition final : public RowsOf<DecimalAddition> {
   static constexpr int64_t plus = 10, equals = 11;
   static constexpr int64_t margin = 32;  // bytes before and behind digits that may be read
 
-  // Operands one after the other, and their sum.
+  // Operands as they are written, with something in the place of each sign, and their sum, least significant digit first.
   struct Sum {
     Operands operands;
-    const uint8_t *digits, *answer;
+    int64_t symbols;
+    const uint8_t *written, *answer;
     int64_t answer_digits;
   };
 
   static RowShape shape_of(int64_t symbols, int64_t answer) { return {symbols + answer + 2, answer + 1}; }
 
-  static int64_t digits_in(const Operands& operands) {
-    int64_t digits = 0;
-    for (int64_t i = 0; i < operands.count; ++i) digits += operands.digits[i];
-    return digits;
-  }
-
-  static int64_t symbols_of(const Operands& operands) { return digits_in(operands) + operands.count; }
-
-  template <class... Out>
-  LENGEN_INLINE void put(const uint8_t* number, int64_t digits, Out*... out) const {
-    if (least_first_) {
-      widen(number, digits, out...);
-    } else {
-      widen_backwards(number, digits, out...);
-    }
-  }
-
   Sum draw(int64_t n, Words& words, Scratch& scratch) const {
-    Sum sum;
-    sum.operands = lengths_.draw(n, words, scratch);
-    const int64_t total = digits_in(sum.operands);
-    uint8_t* digits = at_least(scratch.digits, total + 2 * margin) + margin;
-    const uint8_t* numbers = digits_.draw(total, words, scratch);
-    digits_.bytes(numbers, total, digits);
-    set_leading(sum.operands, words, digits);
-    if (hard_) lay_carry_chain(sum.operands, words, digits, scratch);
-    sum.digits = digits;
-    add_up(sum, -1, scratch);
-    return sum;
+    const Operands operands = lengths_.draw(n, words, scratch);
+    int64_t symbols = operands.count;
+    for (int64_t i = 0; i < operands.count; ++i) symbols += operands.digits[i];
+    uint8_t* written = at_least(scratch.digits, symbols + 2 * margin) + margin;
+    digits_.bytes(digits_.draw(symbols, words, scratch), symbols, written);
+    set_leading(operands, words, written);
+    if (hard_) lay_carry_chain(operands, words, written, scratch);
+    const int64_t answer_digits = add_up(operands, written, nobody, scratch);
+    return {operands, symbols, written, answer_in(scratch), answer_digits};
   }
 
-  static void set_leading(const Operands& operands, Words& words, uint8_t* digits) {
+  void set_leading(const Operands& operands, Words& words, uint8_t* written) const {
+    const bool least_first = order_ == DigitOrder::least_significant_first;
     for (int64_t i = 0; i < operands.count; ++i) {
-      const int64_t own = operands.digits[i];
-      digits += own;
-      if (own > 1) digits[-1] = static_cast<uint8_t>(1 + words.below(9));
+      const int64_t size = operands.digits[i];
+      if (size > 1) written[least_first ? size - 1 : 0] = static_cast<uint8_t>(1 + words.below(9));
+      written += size + 1;
     }
   }
 
-  // The sum of the operands, without the one of number `but`.
-  static void add_up(Sum& sum, int64_t but, Scratch& scratch) {
-    const Operands& operands = sum.operands;
+  static constexpr int64_t nobody = -1;
+  static uint8_t* answer_in(Scratch& scratch) { return scratch.sum.data() + margin; }
+
+  // The sum of all operands but one, in answer_in(scratch); returns its digits.
+  int64_t add_up(const Operands& operands, const uint8_t* written, int64_t but, Scratch& scratch) const {
     const int64_t longest = *std::max_element(operands.digits, operands.digits + operands.count);
-    uint8_t* answer = at_least(scratch.sum, longest + 2 * margin) + margin;
-    std::fill_n(answer, longest + margin, 0);
-    const uint8_t* number = sum.digits;
-    for (int64_t i = 0; i < operands.count; number += operands.digits[i++]) {
-      if (i != but) add_digits(number, operands.digits[i], answer);
+    at_least(scratch.sum, longest + 3 * margin);
+    uint8_t* answer = answer_in(scratch);
+    for (int64_t i = 0; i < longest + margin; i += 32) std::fill_n(answer + i, 32, 0);
+    for (int64_t i = 0; i < operands.count; written += operands.digits[i++] + 1) {
+      if (i != but) add_digits({written, operands.digits[i], order_}, answer);
     }
     int64_t top = longest + 2;
     while (top > 1 && answer[top - 1] == 0) --top;
-    sum.answer = answer;
-    sum.answer_digits = top;
+    return top;
   }
 
-  static void lay_carry_chain(const Operands& operands, Words& words, uint8_t* digits, Scratch& scratch) {
-    const int64_t* const lengths = operands.digits;
-    const int64_t longest = std::max_element(lengths, lengths + operands.count) - lengths, top = lengths[longest];
+  LENGEN_SEPARATE void lay_carry_chain(const Operands& operands, Words& words, uint8_t* written, Scratch& scratch) const {
+    const int64_t* const sizes = operands.digits;
+    const int64_t longest = std::max_element(sizes, sizes + operands.count) - sizes, top = sizes[longest];
     int64_t second = 0, before = 0;
     for (int64_t i = 0; i < operands.count; ++i) {
-      if (i != longest) second = std::max(second, lengths[i]);
-      if (i < longest) before += lengths[i];
+      if (i != longest) second = std::max(second, sizes[i]);
+      if (i < longest) before += sizes[i] + 1;
     }
-    Sum others{operands, digits, nullptr, 0};
-    add_up(others, longest, scratch);
-    uint8_t* completing = digits + before;
+    add_up(operands, written, longest, scratch);
+    const uint8_t* others = answer_in(scratch);
+    uint8_t* completing = written + before;
+    const Digits number{completing, top, order_};
     const int64_t start = words.below(static_cast<uint32_t>((second + 1) / 2));
-    const uint32_t other = others.answer[start];
+    const uint32_t other = others[start];
     const bool carries = other == 9 || (words.below(2) == 1 && other > 0);
-    completing[start] = static_cast<uint8_t>(carries ? 10 - other + words.below(other) : words.below(9 - other));
-    for (int64_t i = start + 1; i < top; ++i) completing[i] = static_cast<uint8_t>(9 - others.answer[i]);
-    if (top > 1 && completing[top - 1] == 0) completing[top - 1] = 1;
+    completing[number.place(start)] = static_cast<uint8_t>(carries ? 10 - other + words.below(other) : words.below(9 - other));
+    for (int64_t i = start + 1; i < top; ++i) completing[number.place(i)] = static_cast<uint8_t>(9 - others[i]);
+    uint8_t& leading = completing[number.place(top - 1)];
+    if (top > 1 && leading == 0) leading = 1;
   }
 
   OperandLengths lengths_;
-  bool least_first_, hard_;
+  DigitOrder order_;
+  bool hard_;
   Letters digits_{10};
 };
 

@@ -17,17 +17,30 @@ class Letters {
  public:
   static constexpr int64_t most = 256;
 
-  explicit Letters(int64_t count) : count_(count), per_draw_(1), bound_(count) {
+  explicit Letters(int64_t count) : count_(count), per_draw_(1) {
     if (count < 2 || count > most) {
       throw std::invalid_argument("there are " + std::to_string(count) + " letters; there must be 2..256");
     }
-    for (; bound_ * count <= most; bound_ *= count) ++per_draw_;
-    for (int64_t number = 0; number < bound_; ++number) letters_[static_cast<size_t>(number)] = digits_of(number);
+    int64_t bound = count;
+    for (; bound * count <= most; bound *= count) ++per_draw_;
+    bound_ = static_cast<uint16_t>(bound);
+    threshold_ = static_cast<uint16_t>(65536 % bound);
+    inverse_ = ((int64_t{1} << 32) + per_draw_ - 1) / per_draw_;
+    for (int64_t number = 0; number < bound; ++number) {
+      letters_[static_cast<size_t>(number)] = digits_of(number);
+      for (int64_t i = 0; i < per_draw_; ++i) {
+        tokens_[static_cast<size_t>(number)][static_cast<size_t>(i)] = letter(number, i);
+        if (count <= 8) packed_counts_[static_cast<size_t>(number)] += uint64_t{1} << (8 * letter(number, i));
+      }
+    }
   }
 
   int64_t count() const { return count_; }
   int64_t per_draw() const { return per_draw_; }
-  int64_t draws(int64_t n) const { return (n + per_draw_ - 1) / per_draw_; }
+
+  // Draws for n letters, and draws that give no more than n.
+  int64_t draws(int64_t n) const { return whole_draws(n + per_draw_ - 1); }
+  int64_t whole_draws(int64_t n) const { return n * inverse_ >> 32; }  // n / per_draw_ for n up to 2^21
   int64_t usual_words(int64_t n) const { return words_for_draws(draws(n)); }
 
   // Letter i of a drawn number.
@@ -35,35 +48,34 @@ class Letters {
     return static_cast<int64_t>(letters_[static_cast<size_t>(number)] >> (8 * i) & 255);
   }
 
-  // The numbers of the draws for n letters, readable 31 bytes past their end. Sixteen random bits to a number; the few that would
+  // The numbers of the draws for n letters, in memory of the scratch, readable 31 bytes past their end. Sixteen random bits to a number; the few that would
   // make numbers uneven are drawn again, from left to right in each stretch of `at_once`.
-  const uint8_t* draw(int64_t n, Words& words, Scratch& scratch) const {
-    const int64_t count = draws(n);
+  uint8_t* draw(int64_t n, Words& words, Scratch& scratch) const {
+    const int64_t count = draws(n), needed = words_for_draws(count);
     uint8_t* numbers = at_least(scratch.numbers, count + 31);
-    uint32_t* drawn = at_least(scratch.draws, words_for_draws(count));
-    if (count <= 64) {
-      for (int64_t i = 0; i < words_for_draws(count); i += words_per_block) words.fill(drawn + i, words_per_block);
+    const uint32_t* drawn = words.peek(needed);
+    if (drawn != nullptr) {
+      words.skip(needed);
     } else {
-      words.fill(drawn, words_for_draws(count));
+      uint32_t* filled = at_least(scratch.draws, needed);
+      words.fill(filled, needed);
+      drawn = filled;
     }
     const auto* halves = reinterpret_cast<const uint16_t*>(drawn);
     for (int64_t i = 0; i < count; i += at_once) scale(halves + i, std::min(at_once, count - i), words, numbers + i);
     return numbers;
   }
 
-  // Writes the letters of drawn numbers to every out, and up to 16 more.
+  // Writes the letters of drawn numbers to every out, and up to 8 more.
   template <class... Out>
   LENGEN_INLINE void put(const uint8_t* numbers, int64_t n, Out*... out) const {
     const int64_t step = per_draw_;
     if (step == 1) {
       widen(numbers, n, out...);
     } else if (step <= 4) {
-      for (int64_t i = 0; i < n; i += step) (put_four(letters_[*numbers], out + i), ...), ++numbers;
+      for (int64_t i = 0; i < n; i += step, ++numbers) (std::memcpy(out + i, tokens_[*numbers].data(), 4 * sizeof(int64_t)), ...);
     } else {
-      for (int64_t i = 0; i < n; i += step, ++numbers) {
-        (put_four(letters_[*numbers], out + i), ...);
-        (put_four(letters_[*numbers] >> 32, out + i + 4), ...);
-      }
+      for (int64_t i = 0; i < n; i += step, ++numbers) (std::memcpy(out + i, tokens_[*numbers].data(), 8 * sizeof(int64_t)), ...);
     }
   }
 
@@ -79,6 +91,27 @@ class Letters {
     return x;
   }
 
+  // Writes letters as put does; counts[letter] is how often each occurs.
+  void put_and_count(const uint8_t* numbers, int64_t n, int64_t* out, int32_t* counts, Scratch& scratch) const {
+    if (count_ > 8 || n > 255) {
+      put(numbers, n, out);
+      return count_each(numbers, n, counts, scratch);
+    }
+    const uint64_t packed = per_draw_ <= 4 ? put_and_count_few<4>(numbers, n, out) : put_and_count_few<8>(numbers, n, out);
+    for (int64_t letter = 0; letter < count_; ++letter) counts[letter] = static_cast<int32_t>(packed >> (8 * letter) & 255);
+  }
+
+  // counts[letter]: how often each letter occurs.
+  void count_each(const uint8_t* numbers, int64_t n, int32_t* counts, Scratch& scratch) const {
+    const uint8_t* x = bytes(numbers, n, scratch);
+    std::fill_n(counts, count_, 0);
+    if (count_ <= 32 && n >= 256) {
+      count_letters(x, n, count_, counts);
+    } else {
+      for (int64_t i = 0; i < n; ++i) ++counts[x[i]];
+    }
+  }
+
  private:
   static constexpr int64_t at_once = 256;
 
@@ -90,27 +123,36 @@ class Letters {
     return digits;
   }
 
+  // At most 255 of at most 8 letters: their counts, a byte each.
+  template <int64_t written>
+  uint64_t put_and_count_few(const uint8_t* numbers, int64_t n, int64_t* out) const {
+    const int64_t step = per_draw_;
+    uint64_t counts = 0;
+    int64_t i = 0;
+    for (; i + step <= n; i += step, ++numbers) {
+      std::memcpy(out + i, tokens_[*numbers].data(), written * sizeof(int64_t));
+      counts += packed_counts_[*numbers];
+    }
+    for (const int64_t* left = tokens_[*numbers].data(); i < n; ++i, ++left) {
+      out[i] = *left;
+      counts += uint64_t{1} << (8 * *left);
+    }
+    return counts;
+  }
+
   void scale(const uint16_t* halves, int64_t count, Words& words, uint8_t* numbers) const {
-    const auto bound = static_cast<uint16_t>(bound_);
     bool rejected = false;
-    scale_draws(halves, count, bound, numbers, rejected);
+    scale_draws(halves, count, bound_, threshold_, numbers, rejected);
     for (int64_t i = 0; rejected && i < count; ++i) {
-      if (static_cast<uint16_t>(halves[i] * bound_) < 65536 % bound_) numbers[i] = static_cast<uint8_t>(words.below(bound));
+      if (static_cast<uint16_t>(halves[i] * bound_) < threshold_) numbers[i] = static_cast<uint8_t>(words.below(bound_));
     }
   }
 
-  int64_t count_, per_draw_, bound_;
+  int64_t count_, per_draw_, inverse_;
+  uint16_t bound_, threshold_;
   std::array<uint64_t, most> letters_{};  // of each number, a byte each
+  std::array<std::array<int64_t, 8>, most> tokens_{};  // the same as they are written
+  std::array<uint64_t, most> packed_counts_{};         // how often each letter is in it, a byte each, if there are at most 8
 };
-
-// How often each letter occurs among n bytes: counts[0..letters), of an array with room for Letters::most.
-inline void count_each(const uint8_t* x, int64_t n, int64_t letters, int32_t* counts) {
-  std::fill_n(counts, letters, 0);
-  if (letters <= 32 && n >= 256) {
-    count_letters(x, n, letters, counts);
-  } else {
-    for (int64_t i = 0; i < n; ++i) ++counts[x[i]];
-  }
-}
 
 }  // namespace lengen

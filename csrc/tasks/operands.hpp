@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
@@ -80,15 +81,22 @@ class OperandLengths {
   // `count` distinct places below `places`, in order, all sets equally likely (Floyd's algorithm: Bentley, "A sample of
   // brilliance", CACM 1987).
   static void draw_cuts(int64_t count, int64_t places, Words& words, int64_t* cuts) {
+    if (places > 64) return draw_far_cuts(count, places, words, cuts);
+    uint64_t taken = 0;
+    for (int64_t newest = places - count; newest < places; ++newest) {
+      const int64_t drawn = words.below(static_cast<uint32_t>(newest + 1));
+      taken |= uint64_t{1} << (taken >> drawn & 1 ? newest : drawn);
+    }
+    for (int64_t i = 0; i < count; ++i, taken &= taken - 1) cuts[i] = std::countr_zero(taken);
+  }
+
+  // The same for any number of places.
+  LENGEN_SEPARATE static void draw_far_cuts(int64_t count, int64_t places, Words& words, int64_t* cuts) {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t newest = places - count + i, drawn = words.below(static_cast<uint32_t>(newest + 1));
-      int64_t* const end = cuts + i;
-      const bool taken = std::find(cuts, end, drawn) != end;
-      const int64_t cut = taken ? newest : drawn;
-      int64_t* const place = std::upper_bound(cuts, end, cut);
-      std::copy_backward(place, end, end + 1);
-      *place = cut;
+      cuts[i] = std::find(cuts, cuts + i, drawn) == cuts + i ? drawn : newest;
     }
+    std::sort(cuts, cuts + count);
   }
 
   bool many_, pair_;

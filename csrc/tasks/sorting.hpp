@@ -99,15 +99,14 @@ class BucketSort final : public RowsOf<BucketSort> {
       draw_rare(n, words, scratch, counts.data(), question_of(row));
     } else {
       const uint8_t* numbers = letters_.draw(n, words, scratch);
-      count_each(letters_.bytes(numbers, n, scratch), n, letters_.count(), counts.data());
-      letters_.put(numbers, n, question_of(row));
+      letters_.put_and_count(numbers, n, question_of(row), counts.data(), scratch);
     }
-    return frame_question({letters_.count()}, n, n, row, [&](auto*... y) { (put_sorted(counts.data(), y), ...); });
+    return frame_question({letters_.count()}, n, n, row, [&](auto*... y) { put_sorted(counts.data(), y...); });
   }
 
  private:
-  void put_sorted(const int32_t* counts, int64_t* y) const {
-    for (int64_t letter = 0; letter < letters_.count(); y += counts[letter++]) put_run(letter, counts[letter], y);
+  void put_sorted(const int32_t* counts, auto*... y) const {
+    for (int64_t letter = 0, at = 0; letter < letters_.count(); at += counts[letter++]) put_run(letter, counts[letter], y + at...);
   }
 
   // Rare letters go to random places, one after the other, as long as they are fewer than half.

@@ -46,10 +46,10 @@ class CycleWalk final : public RowsOf<CycleWalk> {
   int64_t draw_any(int64_t n, Words& words, Scratch& scratch, int64_t* x) const {
     const uint8_t* numbers = moves_.draw(n, words, scratch);
     moves_.put(numbers, n, x);
-    const int64_t whole = n / moves_.per_draw();
+    const int64_t whole = moves_.whole_draws(n);
     int64_t total = 0;
     for (int64_t i = 0; i < whole; ++i) total += sums_[numbers[i]];
-    for (int64_t i = 0; i < n % moves_.per_draw(); ++i) total += steps_[static_cast<size_t>(moves_.letter(numbers[whole], i))];
+    for (int64_t i = 0; i < n - whole * moves_.per_draw(); ++i) total += steps_[static_cast<size_t>(moves_.letter(numbers[whole], i))];
     return total;
   }
 
@@ -89,47 +89,68 @@ inline CycleWalk cycle_navigation(int64_t m, bool hard) { return CycleWalk({0, 1
 // one to remember.
 class FlipFlop final : public RowsOf<FlipFlop> {
  public:
-  explicit FlipFlop(bool hard) : hard_(hard) {}
+  explicit FlipFlop(bool hard) : numbers_(2 * (hard ? 100 : 10)) {
+    for (int64_t number = 0; number < numbers_.count(); ++number) pairs_[static_cast<size_t>(number)] = pair_of(number, hard);
+  }
 
   int64_t shortest() const override { return 4; }
   int64_t stride() const override { return 2; }
-  int64_t usual_words(int64_t n) const override { return pairs_.usual_words(n / 2); }
+  int64_t usual_words(int64_t n) const override { return numbers_.usual_words(n / 2); }
   RowShape largest_shape(int64_t n) const override { return {n + 2, n / 2 - 1}; }
   bool shape_varies() const override { return true; }
 
   RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
-    const uint8_t* numbers = pairs_.draw(n / 2, words, scratch);
-    int64_t reads = 1;
-    for (int64_t i = 1; i < n / 2 - 1; ++i) reads += numbers[i] / 2 == read;
+    const uint8_t* numbers = draw(n / 2, words, scratch);
+    int64_t reads = 0;
+    for (int64_t i = 0; i < n / 2; ++i) reads += pairs_[numbers[i]] >> scores & 1;
     return {n + 2, reads};
   }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    const uint8_t* numbers = pairs_.draw(n / 2, words, scratch);
-    const int64_t last = n / 2 - 1;
+    const uint8_t* numbers = draw(n / 2, words, scratch);
     row.tokens[0] = alphabet_.bos();
     row.tokens[n + 1] = alphabet_.eos();
-    int64_t memory = 0, reads = 0;
-    for (int64_t i = 0; i <= last; ++i) {
-      const int64_t drawn = numbers[i] & 1;
-      const int64_t instruction = i == 0 ? write_bit : i == last ? read : std::min<int64_t>(numbers[i] / 2, ignore);
-      memory = instruction == write_bit ? drawn : memory;
-      const int64_t ignored = hard_ ? 1 - memory : drawn;
-      row.tokens[2 * i + 1] = instruction;
-      row.tokens[2 * i + 2] = first_bit + (instruction == ignore ? ignored : memory);
-      row.scored[reads] = row.start + 2 * i + 1;
-      row.targets[reads] = first_bit + memory;
-      reads += instruction == read;
+    int64_t *tokens = row.tokens + 1, *scored = row.scored, *targets = row.targets;
+    int64_t memory = first_bit, reads = 0;
+    const int64_t first = row.start + 1;
+    for (int64_t i = 0; i < n; i += 2) {
+      const int64_t pair = pairs_[*numbers++];
+      memory = (memory & pair >> keeps & 7) | (pair >> stores & 7);
+      tokens[i] = pair >> instruction & 7;
+      tokens[i + 1] = (memory & pair >> recalls & 7) ^ (pair >> shows & 7);
+      scored[reads] = first + i;
+      targets[reads] = memory;
+      reads += pair >> scores & 1;
     }
     return {n + 2, reads};
   }
 
  private:
-  static constexpr int64_t write_bit = 0, read = 1, ignore = 2, first_bit = 3;
+  static constexpr int32_t write_bit = 0, read = 1, ignore = 2, first_bit = 3;
   static constexpr Alphabet alphabet_{5};
 
-  bool hard_;
-  Letters pairs_{hard_ ? 200 : 20};  // an instruction, of which all but two ignore, and a bit
+  // What an instruction and a drawn bit do, in fields of three bits: memory becomes memory & keeps | stores, and the bit that is
+  // shown is memory & recalls ^ shows. Memory holds the token of its bit.
+  static constexpr int instruction = 0, keeps = 3, stores = 6, recalls = 9, shows = 12, scores = 15;
+
+  // Number 2 i + b is instruction i with bit b; all from 2 on ignore.
+  static int32_t pair_of(int64_t number, bool hard) {
+    const auto token = static_cast<int32_t>(first_bit + number % 2);
+    if (number / 2 == write_bit) return write_bit << instruction | token << stores | 7 << recalls;
+    if (number / 2 == read) return read << instruction | 7 << keeps | 7 << recalls | 1 << scores;
+    if (hard) return ignore << instruction | 7 << keeps | 7 << recalls | (first_bit ^ (first_bit + 1)) << shows;
+    return ignore << instruction | 7 << keeps | token << shows;
+  }
+
+  uint8_t* draw(int64_t pairs, Words& words, Scratch& scratch) const {
+    uint8_t* numbers = numbers_.draw(pairs, words, scratch);
+    numbers[0] = static_cast<uint8_t>(2 * write_bit + numbers[0] % 2);
+    numbers[pairs - 1] = 2 * read;
+    return numbers;
+  }
+
+  Letters numbers_;
+  std::array<int32_t, Letters::most> pairs_;  // of each drawn number
 };
 
 // A finite set with an associative product and an identity: products[a * elements + b] is the product of a and b.
@@ -172,9 +193,7 @@ class WordProblem final : public RowsOf<WordProblem> {
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const uint8_t* x = hard_ ? draw_few(n, words, scratch) : draw_any(n, words, scratch, question_of(row));
     if (hard_) widen(x, n, question_of(row));
-    uint8_t* prefixes = at_least(scratch.seen, n + 31);
-    multiply(x, n, prefixes);
-    widen(prefixes, n, row.targets);
+    multiply(x, n, row.targets);
     row.tokens[0] = alphabet_.bos();
     row.tokens[n + 1] = alphabet_.eos();
     row.score(1, n);
@@ -183,7 +202,6 @@ class WordProblem final : public RowsOf<WordProblem> {
 
  private:
   static constexpr int64_t most_elements = 3;
-  static constexpr int64_t chains = 4, least_for_chains = 128;
 
   const uint8_t* draw_any(int64_t n, Words& words, Scratch& scratch, int64_t* tokens) const {
     const uint8_t* numbers = letters_.draw(n, words, scratch);
@@ -205,10 +223,16 @@ class WordProblem final : public RowsOf<WordProblem> {
 
   // prefixes[i] = x[0] ... x[i]. One product waits for the one before it, so a long word is cut in pieces that are multiplied side
   // by side, each from the identity, and then each by what stands before it.
-  void multiply(const uint8_t* __restrict x, int64_t n, uint8_t* __restrict prefixes) const {
+  void multiply(const uint8_t* __restrict x, int64_t n, int64_t* __restrict prefixes) const {
+    if (n >= 16) return multiply_in_pieces<4>(x, n, prefixes);
+    return multiply_in_pieces<1>(x, n, prefixes);
+  }
+
+  template <int64_t chains>
+  void multiply_in_pieces(const uint8_t* __restrict x, int64_t n, int64_t* __restrict prefixes) const {
     const uint8_t* const products = products_.data();
     const int shift = shift_;
-    const int64_t piece = n < least_for_chains ? 0 : n / chains;
+    const int64_t piece = n / chains;
     int64_t states[chains];
     std::fill_n(states, chains, identity_);
     for (int64_t i = 0; i < piece; ++i) {
@@ -216,18 +240,18 @@ class WordProblem final : public RowsOf<WordProblem> {
       for (int64_t chain = 0; chain < chains; ++chain) {
         const int64_t place = chain * piece + i;
         states[chain] = products[(states[chain] << shift) + x[place]];
-        prefixes[place] = static_cast<uint8_t>(states[chain]);
+        prefixes[place] = states[chain];
       }
     }
     int64_t before = states[0];
-    for (int64_t chain = 1; piece > 0 && chain < chains; ++chain) {
+    for (int64_t chain = 1; chain < chains; ++chain) {
       const uint8_t* const times = products + (before << shift);
       for (int64_t i = chain * piece; i < (chain + 1) * piece; ++i) prefixes[i] = times[prefixes[i]];
       before = times[states[chain]];
     }
     for (int64_t i = chains * piece; i < n; ++i) {
       before = products[(before << shift) + x[i]];
-      prefixes[i] = static_cast<uint8_t>(before);
+      prefixes[i] = before;
     }
   }
 

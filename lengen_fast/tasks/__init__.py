@@ -12,6 +12,7 @@ from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
 from lengen_fast.tasks.copying import COPYING
 from lengen_fast.tasks.counting import COUNTING, COUNTS, MODES
 from lengen_fast.tasks.definitions import language
+from lengen_fast.tasks.functions import task_from_function
 from lengen_fast.tasks.languages import LABELS, Language
 from lengen_fast.tasks.recall import RECALL
 from lengen_fast.tasks.sorting import BUCKET_SORTS, SORTING
@@ -22,6 +23,7 @@ from lengen_fast.tasks.state_tracking import (
     MODULAR_SUMS,
     STATE_TRACKING,
     SYMMETRIC_GROUPS,
+    word_problem,
 )
 
 __all__ = [
@@ -33,7 +35,9 @@ __all__ = [
     "from_definition",
     "language",
     "task",
+    "task_from_function",
     "tasks",
+    "word_problem",
 ]
 
 _REGISTRY = {
@@ -83,16 +87,27 @@ def task(name: str, *, symbols: int | None = None, labels: str | None = None) ->
     return found._with_alphabet(check_integer("symbols", symbols, 1, LONGEST_LENGTH))
 
 
+def from_definition(definition: dict) -> Task:
+    """The task that ``Task.definition`` describes.
+
+    Raises:
+        ValueError: it was made from a Python function, which is not stored.
+    """
+    if "function" in definition:
+        raise ValueError(
+            f"{definition['name']} was made from the Python function {definition['function']}, which is not stored; "
+            "make the task again and use lf.evaluate with it"
+        )
+    if "automaton" in definition:
+        return definitions.from_definition(definition)
+    if "table" in definition:
+        return word_problem(definition["table"], names=definition["elements"], name=definition["name"])
+    return task(definition["name"], symbols=definition["symbols"], labels=definition.get("labels"))
+
+
 def _numbered(name: object) -> Task | None:
     found = (each.find(name) for each in _NUMBERED) if isinstance(name, str) else ()
     return next(filter(None, found), None)
-
-
-def from_definition(definition: dict) -> Task:
-    """The task that ``Task.definition`` describes."""
-    if "automaton" in definition:
-        return definitions.from_definition(definition)
-    return task(definition["name"], symbols=definition["symbols"], labels=definition.get("labels"))
 
 
 def _suggestion(name: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lengen_fast.tasks.base import Geometry, Task
+from lengen_fast.tasks.pairs import MANY_NUMBERS, TWO_NUMBERS, PairedTask
 from lengen_fast.tasks.questions import Answer, check_length, require, scored_behind, until
 
 ABACUS = "McLeish et al., Transformers Can Do Arithmetic with the Right Embeddings, arXiv 2405.17399"
@@ -16,7 +17,6 @@ COUPLING = (
     "Cho et al., Arithmetic Transformers Can Length-Generalize in Both Operand Length and Count, arXiv 2410.15787"
 )
 PLUS, EQUALS = 10, 11
-MOST_OPERANDS = 99
 
 
 def most_significant_first(task: Task, tokens: np.ndarray) -> Answer:
@@ -29,11 +29,11 @@ def least_significant_first(task: Task, tokens: np.ndarray) -> Answer:
     return _sum_of(task, tokens, 1)
 
 
-def _sum_of(task: Task, tokens: np.ndarray, order: int) -> Answer:
+def _sum_of(task: PairedTask, tokens: np.ndarray, order: int) -> Answer:
     x = until(task, tokens, EQUALS, "=")
     require(bool(np.all((x >= 0) & (x <= PLUS))), task, "must have only digits and + before =")
     numbers = [part[part != PLUS] for part in np.split(x, np.flatnonzero(x == PLUS))]
-    most = MOST_OPERANDS if task.name.startswith("multi") else 2
+    most = task.pairs.greatest.first if task.pairs is MANY_NUMBERS else 2
     require(2 <= len(numbers) <= most, task, "must have one +" if most == 2 else f"must have 2 to {most} numbers")
     require(all(map(len, numbers)), task, "must have a digit on either side of +")
     check_length(task, len(x) + 1)
@@ -57,10 +57,10 @@ def _carried(columns: list[int]) -> list[int]:
     return digits
 
 
-def _addition(name: str, least_first: bool) -> Task:
+def _addition(name: str, least_first: bool) -> PairedTask:
     many = name.startswith("multi")
     numbers = "2 to 10 decimal numbers" if many else "two decimal numbers"
-    return Task(
+    return PairedTask(
         name=name,
         family="arithmetic",
         description=f"add {numbers}, every one {'least' if least_first else 'most'} significant digit first",
@@ -70,6 +70,7 @@ def _addition(name: str, least_first: bool) -> Task:
         symbols=(*map(str, range(10)), "+", "="),
         geometry=Geometry(4, tokens_at=lambda n: 2 * n, context_for=lambda longest: 2 * longest),
         answer=least_significant_first if least_first else most_significant_first,
+        pairs=MANY_NUMBERS if many else TWO_NUMBERS,
     )
 
 

@@ -42,7 +42,7 @@ def histogram(task: Task, tokens: np.ndarray) -> Answer:
     return answered(task, x, symbols - 1 + counts)
 
 
-def count(task: Task, tokens: np.ndarray) -> Answer:
+def count(task: ParametricTask, tokens: np.ndarray) -> Answer:
     """`y` if exactly K symbols are 1, else `n`."""
     x = question(task, tokens, symbols=2)
     return answered(task, x, [YES if np.count_nonzero(x) == task.parameters[0] else NO])

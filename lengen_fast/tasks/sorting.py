@@ -19,8 +19,11 @@ def bucket_sort(task: Task, tokens: np.ndarray) -> Answer:
     return answered(task, x, np.sort(x))
 
 
+def _size(n: int) -> int:
+    return 2 * n + 3
+
+
 def _bucket_sort(name: str, count: int) -> Task:
-    size = lambda n: 2 * n + 3  # noqa: E731
     return ParametricTask(
         name=name,
         family="sorting",
@@ -28,7 +31,7 @@ def _bucket_sort(name: str, count: int) -> Task:
         hard_means="rare symbols: one symbol throughout, but for zero to two of every other one",
         citation=CHOMSKY,
         symbols=tuple(map(str, range(count))),
-        geometry=Geometry(1, tokens_at=size, context_for=size),
+        geometry=Geometry(1, tokens_at=_size, context_for=_size),
         answer=bucket_sort,
         engine="bucket_sort",
     )

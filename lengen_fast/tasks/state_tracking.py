@@ -10,6 +10,7 @@ What ``paper`` draws:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def modular_sum(task: Task, tokens: np.ndarray) -> Answer:
     return answered(task, x, [int(x.sum()) % len(task.symbols)])
 
 
-def cycle_navigation(task: Task, tokens: np.ndarray) -> Answer:
+def cycle_navigation(task: ParametricTask, tokens: np.ndarray) -> Answer:
     """Where the moves of x lead on the cycle, from position 0."""
     x = question(task, tokens, len(MOVES))
     steps = np.array(list(MOVES.values()))
@@ -59,17 +60,23 @@ def flip_flop(task: Task, tokens: np.ndarray) -> Answer:
     return 2 * reads + 1, targets
 
 
-def word_problem(task: Task, tokens: np.ndarray) -> Answer:
+def word_problem_answer(task: ParametricTask, tokens: np.ndarray) -> Answer:
     """At each element, the product of all up to it."""
     x = until(task, tokens, task.eos, "EOS")
     check_length(task, len(x))
     count = len(task.symbols)
     require(bool(np.all((x >= 0) & (x < count))), task, f"must have only ids 0..{count - 1} before EOS")
-    identity, *table = task.parameters
-    products = [identity]
+    table = _table_of(task).tolist()
+    products = [task.parameters[0]]
     for element in x.tolist():
-        products.append(table[products[-1] * count + element])
+        products.append(table[products[-1]][element])
     return np.arange(1, len(x) + 1), np.array(products[1:], dtype=np.int64)
+
+
+def _table_of(task: ParametricTask) -> np.ndarray:
+    """[m, m] int64, the products of the elements."""
+    count = len(task.symbols)
+    return np.array(task.parameters[1:], dtype=np.int64).reshape(count, count)
 
 
 def _one_answer(n: int) -> int:
@@ -111,9 +118,17 @@ def _cycle_navigation(name: str, positions: int) -> Task:
     )
 
 
-def word_problem_of(name: str, monoid: Monoid, description: str) -> Task:
+@dataclass(frozen=True)
+class OwnWordProblem(ParametricTask):
+    """The word problem of a monoid that a user gave by its table."""
+
+    def definition(self) -> dict:
+        return super().definition() | {"elements": list(self.symbols), "table": _table_of(self).tolist()}
+
+
+def word_problem_of(name: str, monoid: Monoid, description: str, kind: type[ParametricTask] = ParametricTask) -> Task:
     """The word problem of a monoid, as a task of that name."""
-    return ParametricTask(
+    return kind(
         name=name,
         family="state tracking",
         description=description,
@@ -121,13 +136,13 @@ def word_problem_of(name: str, monoid: Monoid, description: str) -> Task:
         citation=ILLUSION,
         symbols=monoid.names,
         geometry=Geometry(1, tokens_at=_framed, context_for=_framed),
-        answer=word_problem,
+        answer=word_problem_answer,
         engine="word_problem",
         parameters=(monoid.identity, *monoid.table.ravel().tolist()),
     )
 
 
-def word_problem_by_table(
+def word_problem(
     table: Sequence[Sequence[int]], *, names: Sequence[str] | None = None, name: str = "word_problem"
 ) -> Task:
     """The word problem of a finite monoid or group: at every element of a word, the product of all up to it.
@@ -141,7 +156,8 @@ def word_problem_by_table(
         ValueError: the table is not square, has no identity or is not associative; the sentence says where.
     """
     monoid = Monoid.checked(table, names)
-    return word_problem_of(name, monoid, f"the products of a word over a monoid of {len(monoid.names)} elements")
+    description = f"the products of a word over a monoid of {len(monoid.names)} elements"
+    return word_problem_of(name, monoid, description, OwnWordProblem)
 
 
 def _groups(letter: str, low: int, high: int, group: Callable[[int], Monoid], title: str) -> Numbered:
