@@ -32,4 +32,5 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
     Benchmark("languages", seconds=0, requires=("torch", "matplotlib", *BUILT)),
+    Benchmark("compiler", seconds=0, requires=("torch", "lark", *BUILT)),
 )
