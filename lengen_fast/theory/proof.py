@@ -11,7 +11,6 @@ Letters: S states of the automaton.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from lengen_fast.theory.crasp.syntax import BOS
 
 MOST_EVALUATIONS = 500_000
 """Operations of the program that a proof may follow."""
+
+MOST_CASES_OF_A_SUM = 2000
 
 OPEN = None
 Form = tuple[tuple[int, int], ...]
@@ -50,6 +51,20 @@ class _Case(NamedTuple):
     residue: int
     grown: tuple[int, ...]
     past: tuple[tuple[bool, ...], ...]
+
+
+class _Possible(NamedTuple):
+    """A value that a count may have: a sum of counts before the position and a constant, where some nodes are so."""
+
+    form: Form
+    constant: int
+    held: frozenset[tuple[int, bool]]
+
+    def allows(self, node: int, held: bool) -> bool:
+        return (node, not held) not in self.held
+
+    def where(self, node: int, held: bool) -> _Possible:
+        return _Possible(self.form, self.constant, self.held | {(node, held)})
 
 
 class _Undecided(Exception):
@@ -92,26 +107,38 @@ class _Search:
         self.nodes = {number: self.graph.nodes[number] for number in self.order}
         self.period = math.lcm(*(node.data[0] for node in self.nodes.values() if node.kind == "position"))
         self.local = [number for number, node in self.nodes.items() if node.kind == "local"]
+        if len(self.order) * automaton.transitions.size > MOST_EVALUATIONS:
+            raise _TooMuch
         self.evaluations = 0
         self._settled = cache(self._is_settled)
         self._collect_forms()
 
     def _collect_forms(self) -> None:
-        """Every sum of counts that is compared, and the least values at which comparisons change their outcome."""
-        possible: dict[int, set[tuple[Form, int]]] = {}
+        """Every sum of counts that is compared, and its least values before at which comparisons change their outcome.
+
+        A count at a position is the count before it, and one more if what is counted holds there.
+        """
+        possible: dict[int, set[_Possible]] = {}
         self.steps: dict[Form, set[int]] = {}
         for number, node in self.nodes.items():
             if node.kind == "count":
-                possible[number] = {(((number, 1),), 0)}
+                (counted,) = node.operands
+                form = ((number, 1),)
+                possible[number] = {_Possible(form, int(held), frozenset({(counted, held)})) for held in (False, True)}
             elif node.kind == "local":
-                possible[number] = {((), value) for value in range(len(node.data) + 1)}
+                possible[number] = {_Possible((), value, frozenset()) for value in range(len(node.data) + 1)}
             elif node.kind == "if":
-                possible[number] = possible[node.operands[1]] | possible[node.operands[2]]
+                condition, then, otherwise = node.operands
+                possible[number] = {
+                    each.where(condition, held)
+                    for held, branch in ((True, then), (False, otherwise))
+                    for each in possible[branch]
+                    if each.allows(condition, held)
+                }
             elif node.kind == "linear":
-                choices = itertools.product(*(possible[x] for x in node.operands))
-                possible[number] = {_combine(node.data[0], choice, node.data[1]) for choice in choices}
+                possible[number] = _sums(node, [possible[x] for x in node.operands])
             elif node.kind == "nonnegative":
-                for form, constant in possible[node.operands[0]]:
+                for form, constant, _ in possible[node.operands[0]]:
                     if form:
                         form, sign = _oriented(form)
                         self.steps.setdefault(form, set()).add(-constant if sign > 0 else constant + 1)
@@ -188,10 +215,10 @@ class _Step:
         wrong = any(self.values[node] != expected[target] for node, expected in search.wanted)
         if wrong or search.evaluations > MOST_EVALUATIONS:
             raise _TooMuch
-        grown = tuple(min(self._now(form), limit) for form, limit in search.growing.items())
+        grown = tuple(min(self._after(form), limit) for form, limit in search.growing.items())
         past = tuple((self.values[search.nodes[x].operands[0]], *self.recent[x])[:-1] for x in search.local)
         after = _Case(target, (self.case.residue + 1) % search.period, grown, past)
-        return after, tuple(self._now(form) for form in search.balanced)
+        return after, tuple(self._after(form) for form in search.balanced)
 
     def _value(self, number: int, node) -> object:
         """A Boolean, or a form and a constant."""
@@ -211,7 +238,7 @@ class _Step:
             case "or":
                 return any(operands)
             case "count":
-                return ((number, 1),), 0
+                return ((number, 1),), int(operands[0])
             case "local":
                 seen = (operands[0], *self.recent[number])
                 return (), sum(seen[distance] for distance in node.data)
@@ -227,20 +254,36 @@ class _Step:
         if not form:
             return constant >= 0
         form, sign = _oriented(form)
-        value = self._now(form)
+        value = self.before[form]
         if value is OPEN:
             value = self.guess.get(form)
         if value is OPEN:
             raise _Undecided(form)
         return sign * value + constant >= 0
 
-    def _now(self, form: Form) -> int | None:
-        """The value of a sum of counts, this position included; of one that grows, right up to its limit."""
+    def _after(self, form: Form) -> int | None:
+        """The value of a sum of counts with this position; of one that grows, right up to its limit."""
         before = self.before[form]
         if before is OPEN:
             return OPEN
         operand = lambda node: self.search.nodes[node].operands[0]  # noqa: E731
         return before + sum(factor for node, factor in form if self.values[operand(node)])
+
+
+def _sums(node, parts: list[set[_Possible]]) -> set[_Possible]:
+    """The values of a linear node, from those of its operands where they agree on what holds."""
+    found = {_Possible((), node.data[1], frozenset())}
+    for factor, choices in zip(node.data[0], parts, strict=True):
+        found = {
+            _Possible(*_combine((1, factor), ((so_far.form, so_far.constant), (each.form, each.constant)), 0), held)
+            for so_far in found
+            for each in choices
+            if not any((node, not value) in so_far.held for node, value in each.held)
+            for held in (so_far.held | each.held,)
+        }
+        if len(found) > MOST_CASES_OF_A_SUM:
+            raise _TooMuch
+    return found
 
 
 def _combine(factors: tuple[int, ...], parts, constant: int) -> tuple[Form, int]:
