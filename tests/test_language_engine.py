@@ -175,6 +175,6 @@ def test_the_engine_checks_its_own_arguments():
         with pytest.raises(ValueError, match=r"recipe|block|word|depth"):
             _engine.language_sampler(automaton, automaton, _engine.Recipe(kind, numbers), request())
     tables = dict(transitions=[[0, 1]], accepting=[1], live=[1], labels=[0])
+    broken = _engine.Automaton(**{key: np.array(value) for key, value in tables.items()})
     with pytest.raises(ValueError, match="leads out of the states"):
-        broken = _engine.Automaton(**{key: np.array(value) for key, value in tables.items()})
         _engine.language_sampler(broken, broken, recipe, request())
