@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--architectures", nargs="+", choices=CAPABILITIES, default=list(CAPABILITIES))
     parser.add_argument("--operands", nargs="+", choices=OPERANDS, default=OPERANDS)
     arguments = parser.parse_args()
-    if launch.is_interpreted(problem.common.load_rows):
+    if launch.is_interpreted(problem.common.load_tile):
         print("TRITON_INTERPRET is set: the interpreter compiles nothing", file=sys.stderr)
         return 1
     surroundings = record.surroundings()
@@ -168,14 +168,16 @@ def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
 class Device:
     """What the just-in-time compiler asks of a GPU before it compiles, for one that is not there."""
 
+    count = itertools.count()
+
     def __init__(self, capability: int):
-        self.capability = capability
+        self.capability, self.number = capability, next(self.count)
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self) -> int:
-        return self.capability  # any number: what was compiled is kept by it
+        return self.number  # another each time, for what was compiled is kept by it
 
     def get_current_stream(self, device: int) -> int:
         return 0

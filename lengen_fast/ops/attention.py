@@ -174,14 +174,12 @@ def _operate(
         if isinstance(beyond, Tensor):
             slope, beyond = beyond.detach().to(sums).unsqueeze(0), "line"
     key_bias, logit_scale = (None if x is None else x.to(sums) for x in (key_bias, logit_scale))
-    if _is_eager(q):
-        options = {"slope": slope, "cu_seqlens": cu_seqlens, "query_rows": query_rows, "longest": longest}
-        options |= {"softmax_scale": scale, "beyond": beyond, "window": window}
-        return attention_op.Eager.apply(q, k, v, table, key_bias, logit_scale, options, out_dtype)
+    operands = q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries
     settings = longest, scale, beyond, window, precision, out_dtype
+    if _is_eager(q):
+        return attention_op.Eager.apply(*operands, *settings)
     apply = torch.ops.lengen.attention_forward if torch.compiler.is_compiling() else attention_op.Attention.apply
-    out, _ = apply(q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries, *settings)
-    return out
+    return apply(*operands, *settings)[0]
 
 
 def _is_eager(q: Tensor) -> bool:
