@@ -25,9 +25,9 @@ from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_
 from lengen_kernels.attention.forward import forward_kernel
 from lengen_kernels.attention.problem import Problem, operand, processors
 from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
-from lengen_kernels.attention.split import merge_kernel
+from lengen_kernels.attention.split import merge_kernel, sum_kernel
 
-WAVES = 2  # of programs on every processor, below which a forward pass is split over keys
+WAVES = 2  # of programs on every processor, below which keys are divided into parts
 SHORTEST_PART = 512  # keys, at capacity, of one split
 MOST_SPLITS = 512
 LONGEST_SHORT_ROW = 256  # tokens, and
@@ -63,10 +63,10 @@ def forward(
     Raises:
         ValueError: operands that the kernels do not serve.
     """
-    problem = Problem.of(q, k, v, **options)
+    problem = _problem(q, k, v, **options)
     out = torch.empty(q.shape, dtype=out_dtype or q.dtype, device=q.device)
     lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
-    FORWARD[choose_forward(problem)](problem, out, lse)
+    FORWARD[choose_forward(problem)](problem, out.view(problem.q.shape), lse.view(problem.q.shape[:-1]))
     return out, lse
 
 
@@ -97,7 +97,7 @@ def backward(
     Raises:
         ValueError: operands that the kernels do not serve.
     """
-    problem = Problem.of(q, k, v, **options)
+    problem = _problem(q, k, v, **options)
     if grad_out.stride(-1) != 1:
         grad_out = grad_out.contiguous()
     wanted = Wanted(
@@ -105,7 +105,16 @@ def backward(
         needs_key_bias and problem.key_bias is not None,
         needs_logit_scale and problem.logit_scale is not None,
     )
-    return BACKWARD[choose_backward(problem)](problem, grad_out, out, lse.contiguous(), wanted)
+    grad_out, out = (x.reshape(problem.q.shape) for x in (grad_out, out))
+    lse = lse.contiguous().view(problem.q.shape[:-1])
+    grad_q, *others, grad_logit_scale = BACKWARD[choose_backward(problem)](problem, grad_out, out, lse, wanted)
+    grad_logit_scale = None if grad_logit_scale is None else grad_logit_scale.view(q.shape[:-1])
+    return grad_q.view(q.shape), *others, grad_logit_scale
+
+
+def _problem(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Problem:
+    problem = Problem.of(q, k, v, **options)
+    return problem if is_short(problem) else problem.folded()
 
 
 class Wanted(NamedTuple):
@@ -212,29 +221,63 @@ def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Ten
 def _query_gradients(
     problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles]. Fills ``delta``."""
-    tile = problem.tile("query_gradient")
-    count = triton.cdiv(problem.most, tile.block_m)
+    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles x parts]. Fills ``delta``."""
+    parts = splits(problem)
+    tile = problem.tile("query_gradient" if parts == 1 else "split_query_gradient")
+    tiles_of_queries = triton.cdiv(problem.most, tile.block_m)
     grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
-    grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
-    beyond = None
+    grad_logit_scale = sums = scale_sums = beyond = None
+    if wanted.logit_scale:
+        grad_logit_scale = scale_sums = torch.empty(lse.shape, dtype=lse.dtype, device=out.device)
+    if parts > 1:
+        sums = torch.empty(parts, *grad_q.shape, dtype=lse.dtype, device=out.device)
+        scale_sums = torch.empty(parts, *lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
     if wanted.table and problem.beyond != "zero" and problem.table_width < reach(problem):
-        beyond = torch.empty(problem.sequences, problem.heads, count, dtype=lse.dtype, device=out.device)
+        cells = problem.sequences, problem.heads, tiles_of_queries * parts
+        beyond = torch.empty(*cells, dtype=lse.dtype, device=out.device)
     launch.launch(
         query_gradient_kernel,
-        count * problem.sequences * problem.heads,
+        tiles_of_queries * parts * problem.sequences * problem.heads,
         out=operand(out),
         grad_out=operand(grad_out),
         p_lse=lse,
         p_delta=delta,
-        p_grad_q=grad_q,
-        p_grad_logit_scale=grad_logit_scale,
+        p_grad_q=grad_q if sums is None else None,
+        p_grad_logit_scale=scale_sums,
+        p_sums=sums,
         p_beyond=beyond,
-        tiles=count,
+        tiles=tiles_of_queries,
+        parts=parts,
         group=problem.group,
+        all_queries=problem.queries,
         **problem.arguments(tile),
     )
+    if sums is not None:
+        _sum_parts(problem, sums, scale_sums, grad_q, grad_logit_scale)
     return grad_q, grad_logit_scale, beyond
+
+
+def _sum_parts(
+    problem: Problem, sums: Tensor, scale_sums: Tensor | None, grad_q: Tensor, grad_logit_scale: Tensor | None
+) -> None:
+    """Fill the gradients of q and the logit scale from those of the parts of the keys."""
+    pairs, tile = sums[0].shape[:-1].numel(), problem.tile("merge")
+    launch.launch(
+        sum_kernel,
+        triton.cdiv(pairs, tile.block_m),
+        p_sums=sums,
+        p_scale_sums=scale_sums,
+        p_logit_scale=problem.logit_scale,
+        p_grad_q=grad_q,
+        p_grad_logit_scale=grad_logit_scale,
+        scale=float(problem.softmax_scale),
+        pairs=pairs,
+        parts=len(sums),
+        D=problem.width,
+        BLOCK_D=problem.block_d,
+        BLOCK_M=tile.block_m,
+        num_warps=tile.num_warps,
+    )
 
 
 def _key_gradients(

@@ -1,7 +1,8 @@
 """Backward pass without atomics: one kernel owns tiles of queries, another owns tiles of keys.
 
 With p the weights, o the output and g its gradient, the gradient of a logit is ``p_ij (g_i . v_j - delta_i)``, where
-``delta_i = g_i . o_i``. The kernel of the queries goes first, for it leaves delta to the others.
+``delta_i = g_i . o_i``. The kernel of the queries goes first, for it leaves delta to the others. Where queries are few
+its programs take parts of the keys, and ``split.sum_kernel`` joins what they leave.
 """
 
 import triton
@@ -20,6 +21,7 @@ from lengen_kernels.attention.common import (
     load_queries,
     load_tile,
     logit_gradient,
+    part_of_keys,
     queries_before,
     query_positions,
     rows_of_keys,
@@ -76,7 +78,7 @@ def gather_query_gradient(
     return b_grad_q, b_beyond
 
 
-@triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "tiles", "group"])
+@triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "tiles", "group", "all_queries"])
 def query_gradient_kernel(
     q,
     k,
@@ -87,6 +89,7 @@ def query_gradient_kernel(
     p_delta,
     p_grad_q,
     p_grad_logit_scale,
+    p_sums,
     p_beyond,
     terms,
     places,
@@ -98,23 +101,30 @@ def query_gradient_kernel(
     heads,
     longest,
     tiles,
+    parts,
     group,
+    all_queries,
     SHAPE: tl.constexpr,
 ):
-    """Gradient of one tile of queries, with their delta and the gradient of their logit scale.
+    """Gradient of one tile of queries, with their delta and the gradient of their logit scale; or what one of several
+    parts of the keys gives to them.
 
     Args:
         q, k, v, out, grad_out, terms, places, SHAPE: the tuples of ``common``. width to longest: ``common.Sizes``.
         p_lse: [Nq, H] fp32, base 2. p_delta: [Nq, H] fp32, written.
-        p_grad_q: [Nq, H, D]. p_grad_logit_scale: [Nq, H] fp32 or None.
-        p_beyond: [B, H, tiles] fp32 or None: gradient of the logits beyond the table, summed over a tile.
+        p_grad_q: [Nq, H, D]; None if there are parts.
+        p_grad_logit_scale: [parts, Nq, H] fp32; None if that is not needed.
+        p_sums: [parts, Nq, H, D] fp32, gradients before the factor of the logits; None if all keys are one part.
+        p_beyond: [B, H, tiles x parts] fp32 or None: gradient of the logits beyond the table, summed over a tile.
+        tiles: of queries in the longest sequence. all_queries: Nq.
     """
-    i_tile, i_sequence, i_head = assignment(tiles, sequences, heads, group)
-    i_tile = tiles - 1 - i_tile
-    i_query = i_tile * SHAPE.BLOCK_M
+    i_tile, i_sequence, i_head = assignment(tiles * parts, sequences, heads, group)
+    i_tile = tiles * parts - 1 - i_tile
+    i_part = i_tile % parts
+    i_query = i_tile // parts * SHAPE.BLOCK_M
     sizes = Sizes(width, window, per_model, longest)
     head = head_of_sequence(i_sequence, i_head, heads, places, terms, sizes, SHAPE)
-    o_beyond = (i_sequence.to(tl.int64) * heads + i_head) * tiles + i_tile
+    o_beyond = (i_sequence.to(tl.int64) * heads + i_head) * (tiles * parts) + i_tile
     if i_query >= head.queries:
         if p_beyond is not None:
             tl.store(p_beyond + o_beyond, 0.0)
@@ -126,7 +136,7 @@ def query_gradient_kernel(
     head_out = rows_of_queries(out, places, head)
     head_grad_out = rows_of_queries(grad_out, places, head)
     b_grad_out, b_delta = load_gradients(head_out, head_grad_out, head, i_query, o_tile, SHAPE)
-    store_column(p_delta, b_delta, head.first_query, o_queries, head.queries, head)
+    store_column(p_delta, b_delta, head.first_query, o_queries, tl.where(i_part == 0, head.queries, 0), head)
     b_q, b_lse, b_logit_scale = load_queries(
         rows_of_queries(q, places, head), p_lse, terms, head, i_query, o_tile, SHAPE
     )
@@ -134,6 +144,8 @@ def query_gradient_kernel(
     head_k = rows_of_keys(k, places, head, SHAPE)
     head_v = rows_of_keys(v, places, head, SHAPE)
     bounds = key_range(earliest, latest, sizes, SHAPE.BLOCK_N)
+    if p_sums is not None:
+        bounds = part_of_keys(i_part, parts, bounds[0], bounds[1], bounds[2], bounds[3], SHAPE.BLOCK_N)
 
     b_grad_q = tl.zeros([SHAPE.BLOCK_M, SHAPE.BLOCK_D], tl.float32)
     b_beyond = tl.zeros([SHAPE.BLOCK_M], tl.float32)
@@ -144,11 +156,17 @@ def query_gradient_kernel(
                 sizes, bounds[kind], bounds[kind + 1], SHAPE, p_beyond is not None, kind == 0, kind == 2,
             )  # fmt: skip
 
-    rows = dense_rows(p_grad_q, head.first_query, i_head, heads, SHAPE)
-    store_tile(rows, b_grad_q * (b_logit_scale * scale)[:, None], i_query, o_tile, head.queries, SHAPE)
+    left = head.queries - i_query
+    row = head.first_query + i_query
+    row_of_part = row + i_part.to(tl.int64) * all_queries
+    if p_sums is not None:
+        store_tile(dense_rows(p_sums, row_of_part, i_head, heads, SHAPE), b_grad_q, 0, o_tile, left, SHAPE)
+    else:
+        b_scaled = b_grad_q * (b_logit_scale * scale)[:, None]
+        store_tile(dense_rows(p_grad_q, row, i_head, heads, SHAPE), b_scaled, 0, o_tile, left, SHAPE)
     if p_grad_logit_scale is not None:
         b_grad_scale = tl.sum(b_grad_q * b_q.to(tl.float32), axis=1) * scale
-        store_column(p_grad_logit_scale, b_grad_scale, head.first_query, o_queries, head.queries, head)
+        store_column(p_grad_logit_scale, b_grad_scale, row_of_part, o_tile, left, head)
     if p_beyond is not None:
         tl.store(p_beyond + o_beyond, tl.sum(b_beyond, axis=0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Problem:
     Attributes:
         sequences, heads, key_heads, width: B, H of q, H of k, D.
         queries: Nq. most: the largest number of queries that a sequence may have.
+        repeats: how often a row of k may occur in ``query_rows``.
         precision: of fp32 products. per_model: sequences that share a table.
     """
 
@@ -44,6 +46,7 @@ class Problem:
     query_rows: Tensor | None
     cu_queries: Tensor | None
     precision: str
+    repeats: int = 1
 
     @classmethod
     def of(
@@ -116,7 +119,7 @@ class Problem:
 
     @property
     def most(self) -> int:
-        return self.longest if self.query_rows is None else min(self.longest, self.queries)
+        return self.longest if self.query_rows is None else min(self.repeats * self.longest, self.queries)
 
     @property
     def table_width(self) -> int:
@@ -142,6 +145,26 @@ class Problem:
         """Pairs (sequence, head) whose keys and values stay in the cache together."""
         bytes_per_head = 2 * self.longest * self.width * self.k.element_size()
         return max(1, min(self.sequences * self.heads, CACHED_KEYS // max(1, bytes_per_head)))
+
+    def folded(self) -> Problem:
+        """The same with one head where all heads share the keys of few queries: a query's heads are as many queries.
+
+        So a program reads its keys once for all heads that fit its tile. A table or biases of keys would have to be
+        read by head in each row of a tile, which costs the other calls registers; and where every row is a query there
+        are tiles enough, and the cache serves the heads that share them.
+        """
+        folds = self.key_heads == 1 < self.heads and self.query_rows is not None
+        if not folds or self.table is not None or self.key_bias is not None:
+            return self
+        heads = self.heads
+        return dataclasses.replace(
+            self,
+            q=self.q.reshape(-1, 1, self.width),
+            logit_scale=None if self.logit_scale is None else self.logit_scale.view(-1, 1),
+            query_rows=self.query_rows.repeat_interleave(heads),
+            cu_queries=self.cu_queries * heads,
+            repeats=heads,
+        )
 
     def tile(self, kernel: str) -> tiles.Tile:
         """The tile of one of the kernels."""
