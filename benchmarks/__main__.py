@@ -91,7 +91,8 @@ def _test_kernels(deadline: float) -> str:
     missing = next((name for name in ("pytest", "hypothesis", "triton") if not _is_there(name)), None)
     if missing:
         return f"skipped: {missing} is missing"
-    command = ["-m", "pytest", "-q", "-x", str(ROOT / "tests" / "test_kernel_attention.py")]
+    files = sorted(str(path) for path in (ROOT / "tests").glob("test_kernel_*.py"))
+    command = ["-m", "pytest", "-q", "-x", "-m", "not slow", *files]
     return _python(command, min(deadline, time.monotonic() + TEST_SECONDS))
 
 

@@ -26,7 +26,6 @@ import triton  # noqa: E402
 from lengen_kernels import attention, launch, tiles  # noqa: E402
 from lengen_kernels.attention import problem  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
 
 from benchmarks import record  # noqa: E402
 
@@ -49,13 +48,6 @@ FUNCTIONS = {
     "short_backward": "short_backward_kernel",
     "distance_gradient": "distance_gradient_kernel",
 }
-TYPES = {
-    torch.float32: "fp32",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.int32: "i32",
-    torch.int64: "i64",
-}
 
 
 def main() -> int:
@@ -65,7 +57,7 @@ def main() -> int:
     parser.add_argument("--architectures", nargs="+", choices=CAPABILITIES, default=list(CAPABILITIES))
     parser.add_argument("--operands", nargs="+", choices=OPERANDS, default=OPERANDS)
     arguments = parser.parse_args()
-    if launch.is_interpreted(problem.common.load_rows):
+    if launch.is_interpreted(problem.common.load_tile):
         print("TRITON_INTERPRET is set: the interpreter compiles nothing", file=sys.stderr)
         return 1
     surroundings = record.surroundings()
@@ -157,23 +149,13 @@ def _pretending(architecture: str, split: bool):
 
 
 def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
-    """Compile ``kernel`` as a launch with ``arguments`` would; the compiler's figures."""
-    arguments = dict(arguments)
-    values = [arguments.pop(name) for name in kernel.arg_names]
-    signature, constants, attributes = {}, {}, {}
-    for i, (parameter, value) in enumerate(zip(kernel.params, values, strict=True)):
-        specialized = not parameter.do_not_specialize
-        if parameter.is_constexpr:
-            signature[parameter.name], constants[(i,)] = "constexpr", value
-        else:
-            signature[parameter.name] = _specialize(value, (i,), specialized, constants, attributes)
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    """Compile ``kernel`` as a launch with ``arguments`` does; the compiler's figures."""
     log = io.StringIO()
+    triton.runtime.driver.set_active(Device(capability))
     with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), contextlib.redirect_stdout(log):
         triton.knobs.nvidia.dump_ptxas_log = True
         triton.knobs.compilation.always_compile = True
-        target = GPUTarget("cuda", capability, 32)
-        compiled = triton.compile(source, target=target, options=arguments)
+        compiled = kernel.warmup(grid=(1,), **arguments)
     report = log.getvalue()
     return {
         "registers": int(re.search(r"Used (\d+) registers", report)[1]),
@@ -183,21 +165,22 @@ def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
     }
 
 
-def _specialize(value, path: tuple, specialized: bool, constants: dict, attributes: dict):
-    """Type of an argument as the just-in-time compiler sees it; fills in what it knows of the value."""
-    if isinstance(value, tuple):
-        return tuple(_specialize(each, (*path, i), specialized, constants, attributes) for i, each in enumerate(value))
-    if value is None or (specialized and type(value) is int and value == 1):
-        constants[path] = value
-        return "constexpr"
-    if isinstance(value, float):
-        return "fp32"
-    if isinstance(value, torch.Tensor):
-        attributes[path] = [["tt.divisibility", 16]]
-        return f"*{TYPES[value.dtype]}"
-    if specialized and value % 16 == 0:
-        attributes[path] = [["tt.divisibility", 16]]
-    return "i32" if -(2**31) <= value < 2**31 else "i64"
+class Device:
+    """What the just-in-time compiler asks of a GPU before it compiles, for one that is not there."""
+
+    count = itertools.count()
+
+    def __init__(self, capability: int):
+        self.capability, self.number = capability, next(self.count)
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.number  # another each time, for what was compiled is kept by it
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
 
 
 @contextlib.contextmanager

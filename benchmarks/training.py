@@ -358,8 +358,8 @@ def _attention_gflop(case: Case, batch: Batch) -> float:
     """Of our kernel, which the counter does not see: two products forward and five backward for each pair of a query
     and a key that it sees. The last block has the scored rows for queries, and keys as wide as the model for each head
     where that is cheaper (see ``lengen_fast.layers``)."""
-    pairs = int((batch.packing.position_in_sequence + 1).sum())
-    scored = int((batch.selection.position + 1).sum())
+    seen = batch.packing.position_in_sequence + 1
+    pairs, scored = int(seen.sum()), int(seen[batch.scored].sum())
     many = len(batch.tokens) * case.width <= len(batch.scored) * (case.width + batch.longest * (case.heads - 1))
     pairs = pairs * (case.layers - 1) + scored * (1 if many else case.heads)
     return 7 * 2 * case.width * pairs / 1e9

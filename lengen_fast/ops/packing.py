@@ -128,11 +128,6 @@ class RowSelection:
         most = int(bounds.diff().max()) if self.most is None else self.most
         return Packing(bounds, len(self.rows), most)
 
-    @cached_property
-    def position(self) -> Tensor:
-        """[P] int64, position in its sequence of each chosen row: the last key that the row attends to."""
-        return self.source.position_in_sequence.index_select(0, self.rows)
-
     @classmethod
     def of(cls, packing: Packing, rows: Tensor | RowSelection) -> RowSelection:
         """The rows that a caller chose from a tensor packed in that way.
