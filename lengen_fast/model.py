@@ -213,7 +213,8 @@ class Transformer(nn.Module):
         """Which rows enter the first block as equals, where it is worth to know."""
         if len(self.blocks) < 2:
             return None
-        return Distinct.of(tokens, packing, offsets, self.config.vocab_size, self.config.longest)
+        config = self.config
+        return Distinct.of(tokens, packing, offsets, config.vocab_size, config.longest, config.period)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """[P, C] from ``hidden`` to logits [P, V]."""

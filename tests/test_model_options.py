@@ -53,9 +53,10 @@ def linear(layer, x):
 
 @pytest.mark.parametrize("offset", [0, 1, 5])
 @pytest.mark.parametrize("rows", [None, [0, 8, 10]])
-def test_a_model_with_every_option_follows_the_definition(offset, rows):
+@pytest.mark.parametrize("length", [11, 90])  # in the longer string each token comes again at its place in the period
+def test_a_model_with_every_option_follows_the_definition(offset, rows, length):
     model = build(**EVERYTHING)
-    tokens = torch.randint(7, (11,), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(7, (length,), generator=torch.Generator().manual_seed(1))
     chosen = None if rows is None else torch.tensor(rows)
     found = model(tokens, offsets=torch.tensor([offset]), rows=chosen)
     expected = define(model, tokens, offset)

@@ -27,18 +27,24 @@ class Distinct:
 
     @classmethod
     def of(
-        cls, tokens: Tensor, packing: Packing, offsets: Tensor | None, vocab_size: int, context: int | None
+        cls,
+        tokens: Tensor,
+        packing: Packing,
+        offsets: Tensor | None,
+        vocab_size: int,
+        context: int | None,
+        period: int | None = None,
     ) -> Distinct | None:
-        """The different (token, position) among the rows, or tokens alone if ``context`` is None.
+        """The different (token, position) among the rows; tokens alone if ``context`` and ``period`` are None.
 
         None if there might be more than half as many as rows, or on a device that would have to be waited for.
         """
-        positions = 1 if context is None else packing.longest if offsets is None else context
+        if period is None and context is not None:
+            period = packing.longest if offsets is None else context  # no position is as large
+        positions = period or 1
         if 2 * vocab_size * positions > len(tokens) or not cpu.is_plain(tokens, packing.cu_seqlens):
             return None
-        inputs = tokens
-        if context is not None:
-            inputs = tokens * positions + packing.positions(offsets)
+        inputs = tokens if period is None else tokens * period + packing.positions(offsets) % period
         inputs = inputs.numpy()
         row_of = np.full(vocab_size * positions, -1)
         row_of[inputs] = np.arange(len(inputs))  # of several rows the last stays
