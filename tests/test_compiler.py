@@ -14,7 +14,7 @@ from test_crasp_library import PAIRS, Words
 import lengen_fast as lf
 from lengen_fast.theory import compiler, standard
 from lengen_fast.theory.compiler import precision
-from lengen_fast.theory.compiler.circuit import Circuit, Form, Gate, Source, after_attention, after_mlp
+from lengen_fast.theory.compiler.circuit import Circuit, Form, Gate, Source, Union, after_attention, after_mlp
 from lengen_fast.theory.compiler.layout import Layout
 from lengen_fast.theory.compiler.lowering import lower
 from lengen_fast.theory.compiler.verification import differences, hard_strings
@@ -173,8 +173,8 @@ def test_a_compiled_model_declares_its_options():
     assert (config.positions, config.normalization, config.tied_embeddings) == ("nope", "none", False)
     assert (config.activation, config.local_reach, config.log_n_scaling) == ("relu", 3, True)
     config = library("abab_star").compile(100).config
-    assert (config.positions, config.period, config.local_reach, config.log_n_scaling) == ("ape", 4, 0, False)
-    assert config.longest is None
+    assert (config.positions, config.period, config.local_reach, config.longest) == ("ape", 4, 0, None)
+    assert not library("dyck_1").compile(100).config.log_n_scaling
 
 
 def test_counting_heads_have_constant_logits_and_local_heads_a_bounded_reach():
@@ -194,8 +194,25 @@ def test_one_layer_is_enough_for_a_guarded_comparison():
     assert (guarantee.layers, guarantee.heads, guarantee.depth, guarantee.counts) == (1, 1, 1, "differences")
 
 
-def test_an_interval_costs_no_layer():
-    assert parse("alphabet a b\nNEXT_a := 2 <= #Q_a - #Q_b <= 4 and Q_a").compile(10).guarantee.layers == 1
+@pytest.mark.parametrize(
+    ("line", "layers"),
+    [
+        ("2 <= #Q_a - #Q_b <= 4 and Q_a", 1),  # an interval is the difference of two thresholds
+        ("REL(4, 1)", 1),  # what held at <bos> is read there, and cases that exclude one another are added up
+        ("Q_a or Q_b or Q_<bos>", 1),
+        ("#(Q_a or Q_b) > 2", 1),
+        ("exists Q_a or exists Q_b", 2),
+        ("exists (Q_b and exists Q_a)", 2),
+        ("exists[j <= i, j = i - 1] Q_a", 1),
+    ],
+)
+def test_layers_beyond_the_counting_depth_are_few(line, layers):
+    assert parse(f"alphabet a b\nNEXT_a := {line}").compile(10).guarantee.layers == layers
+
+
+def test_layers_of_the_library():
+    found = {name: library(name).compile(100).guarantee for name in standard.names()}
+    assert all(g.depth <= g.layers <= g.depth + 1 for g in found.values())
 
 
 def test_an_alphabet_of_many_symbols_is_matched_by_one_head():
@@ -351,6 +368,32 @@ def test_conjunctions_are_simplified():
     both = circuit.conjunction([circuit.bound(count, 2, None), circuit.bound(count, None, 5), b])
     assert circuit.signals[both] == Gate((b,), count, 2, 5)
     assert circuit.conjunction([circuit.bound(count, 6, None), both]) == circuit.false
+
+
+def test_disjunctions_of_what_excludes_one_another_are_sums():
+    circuit = Circuit()
+    a, b = (circuit.add(Source("token", name)) for name in "ab")
+    even, odd, third = (circuit.add(Source("position", p)) for p in ((2, (0,)), (2, (1,)), (3, (0,))))
+    count = Form(counts=((1, a),))
+    few, many = circuit.bound(count, None, 2), circuit.bound(count, 5, None)
+    for literals in ((a, b), (even, odd), (a, circuit.conjunction((b, even)))):
+        union = circuit.disjunction(literals)
+        assert circuit.signals[union] == Union(tuple(sorted(literals)))
+        assert circuit.time(union) == max(map(circuit.time, literals))
+    for literals in ((even, third), (a, even), (a, ~b)):
+        assert not isinstance(circuit.signals[~circuit.disjunction(literals)], Union)
+    one, two = circuit.conjunction((a, few)), circuit.conjunction((b, even))
+    assert isinstance(circuit.signals[circuit.disjunction((one, two))], Union)
+    assert circuit.disjunction((few, many)) == ~circuit.bound(count, 3, 4)
+
+
+def test_what_can_hold_at_the_first_position_only_is_read_there():
+    circuit = Circuit()
+    even = circuit.add(Source("position", (2, (0,))))
+    assert circuit.at_first_position(circuit.bos) == circuit.true
+    assert circuit.at_first_position(circuit.conjunction((circuit.bos, even))) == even
+    assert circuit.at_first_position(circuit.conjunction((circuit.bos, ~even))) == ~even
+    assert circuit.at_first_position(even) is None
 
 
 # ---- verification and files ----

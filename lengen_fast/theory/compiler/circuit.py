@@ -7,6 +7,7 @@ was there before the layer, the MLP of layer l also what that attention brings.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Fetch:
-    """A literal's value ``distance`` positions back; where there is no such position, that at BOS or at i itself."""
+    """A literal's value ``distance`` positions back; where there is no such position, that at BOS or at i itself.
+
+    Distance 0 with sink "bos" is the value at BOS wherever i is.
+    """
 
     value: int
     distance: int
@@ -82,7 +86,14 @@ class Gate:
     high: int | None = None
 
 
-Signal = Source | Fetch | Gate
+@dataclass(frozen=True)
+class Union:
+    """Some of ``literals`` hold; no two ever do together, so that this is the sum of their values."""
+
+    literals: tuple[int, ...]
+
+
+Signal = Source | Fetch | Gate | Union
 Bounds = tuple["int | None", "int | None"]
 
 
@@ -95,6 +106,9 @@ def after_mlp(time: int) -> int:
     """When an MLP that reads what is there at ``time`` is done."""
     return time // 2 * 2 + 2
 
+
+MOST_EXCLUSIVE = 64
+"""Operands of a disjunction that are compared with one another."""
 
 UNIT_TIME = after_attention(0)  # of 1 / (i + 1)
 
@@ -140,6 +154,16 @@ class Circuit:
 
     # ---- Boolean operations on literals ----
 
+    def at_first_position(self, literal: int) -> int | None:
+        """Where the literal can hold at BOS only: a literal whose value at BOS is the same; else None."""
+        signal = self.signals[literal] if literal >= 0 else None
+        if literal == self.bos:
+            return self.true
+        if not isinstance(signal, Gate) or self.bos not in signal.literals:
+            return None
+        others = set(signal.literals) - {self.bos}
+        return self._gate(others, signal.form, signal.low, signal.high)
+
     def conjunction(self, literals: Iterable[int]) -> int:
         """A literal that holds where all hold; comparisons of one form become one interval, and one form is fused."""
         plain, intervals = self._parts(literals)
@@ -152,7 +176,45 @@ class Circuit:
         return self._gate(plain, *((None, None, None) if fused is None else self._interval(fused)))
 
     def disjunction(self, literals: Iterable[int]) -> int:
-        return ~self.conjunction(~literal for literal in literals)
+        """A literal that holds where some hold: a sum, if they exclude one another and no gate is there as early."""
+        literals = sorted(set(literals) - {self.false})
+        gate = ~self.conjunction(~literal for literal in literals)
+        if not literals or self.time(gate) <= max(map(self.time, literals)) or len(literals) > MOST_EXCLUSIVE:
+            return gate
+        pairs = itertools.combinations(literals, 2)
+        return self.add(Union(tuple(literals))) if all(self._exclude(a, b) for a, b in pairs) else gate
+
+    def _exclude(self, a: int, b: int) -> bool:
+        """Whether two literals are known never to hold together."""
+        return any(self._contradict(x, y) for x in self._conjuncts(a) for y in self._conjuncts(b))
+
+    def _conjuncts(self, literal: int) -> list[int | tuple[Form, int | None, int | None]]:
+        """Literals and intervals that hold wherever a literal does."""
+        found: list = [literal]
+        interval = self._interval(literal)
+        signal = self.signals[literal] if literal >= 0 else None
+        if isinstance(signal, Gate):
+            found += signal.literals
+            found += [x for x in map(self._interval, signal.literals) if x is not None]
+            interval = None if signal.form is None else (signal.form, signal.low, signal.high)
+        return found if interval is None else [*found, interval]
+
+    def _contradict(self, x, y) -> bool:
+        if isinstance(x, tuple) or isinstance(y, tuple):
+            if not (isinstance(x, tuple) and isinstance(y, tuple)) or x[0] != y[0]:
+                return False
+            return any(a[2] is not None and b[1] is not None and a[2] < b[1] for a, b in ((x, y), (y, x)))
+        if x == ~y:
+            return True
+        if x < 0 or y < 0 or x == y:
+            return False
+        match self.signals[x], self.signals[y]:
+            case Source("token"), Source("token"):
+                return True
+            case Source("position", (period, residues)), Source("position", (other, others)):
+                common = math.gcd(period, other)
+                return not {r % common for r in residues} & {r % common for r in others}
+        return False
 
     def _gate(self, plain: set[int], form: Form | None, low: int | None, high: int | None) -> int:
         plain = plain - {self.true}
@@ -240,6 +302,8 @@ class Circuit:
         match signal:
             case Fetch(value):
                 return after_attention(self.time(value))
+            case Union(literals):
+                return max(map(self.time, literals))
             case Gate(literals, form):
                 times = [self.time(literal) for literal in literals]
                 return after_mlp(max([*times, *([self.form_time(form)] if form else [])]))
@@ -255,6 +319,9 @@ class Circuit:
                 return None
             case Fetch(value):
                 return self.value_at_bos(value)
+            case Union(literals):
+                values = [self.value_at_bos(literal) for literal in literals]
+                return True if True in values else None if None in values else False
             case Gate(literals, form, low, high):
                 values = [self.value_at_bos(literal) for literal in literals]
                 if form is not None:

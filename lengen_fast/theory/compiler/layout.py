@@ -17,6 +17,7 @@ from lengen_fast.theory.compiler.circuit import (
     Gate,
     Match,
     Select,
+    Union,
     after_attention,
     after_mlp,
 )
@@ -73,9 +74,9 @@ Place = Truth | Mixture | Ratio | Found | Product | Selected
 
 @dataclass
 class HeadValues:
-    """What heads of one pattern carry: each value's place, and where its result goes, as (place, weight, bias)."""
+    """What heads of one pattern carry: each value's place, and where its result goes, as (place, weight)."""
 
-    values: list[tuple[Place, list[tuple[Place, int, int]]]] = field(default_factory=list)
+    values: list[tuple[Place, list[tuple[Place, int]]]] = field(default_factory=list)
 
 
 Pattern = tuple  # ("uniform",), ("fetch", distance, sink) or ("match", pairs)
@@ -93,6 +94,8 @@ class Layout:
     Attributes:
         places: in the order of their coordinates.
         coordinates: of each place.
+        constants: what a place holds before anything is written to it.
+        writes: for each signal, where its value goes, and with which weight.
         layers: how many the outputs take.
     """
 
@@ -108,11 +111,13 @@ class Layout:
             for needed in self.needs(place):
                 self._add(needed)
         self.layers = max(1, -(-self.latest // 2))
-        self.mixtures_of: dict[int, list[tuple[Mixture, int]]] = defaultdict(list)
+        self.constants: dict[Place, int] = {}
+        self.writes: dict[int, list[tuple[Place, int]]] = defaultdict(list)
         for place in self.places:
-            if isinstance(place, Mixture):
-                for factor, literal in place.terms:
-                    self.mixtures_of[literal if literal >= 0 else ~literal].append((place, factor, literal < 0))
+            if isinstance(place, (Truth, Mixture)):
+                self.constants[place], factors = self.affine(place)
+                for signal, factor in factors.items():
+                    self.writes[signal].append((place, factor))
 
     def _add(self, place: Place) -> None:
         if place not in self.coordinates:
@@ -148,10 +153,8 @@ class Layout:
         """The places that what writes a place reads."""
         circuit = self.circuit
         match place:
-            case Truth(signal):
-                return self._signal_needs(circuit.signals[signal])
-            case Mixture(terms):
-                signals = (circuit.signals[x if x >= 0 else ~x] for _, x in terms)
+            case Truth() | Mixture():
+                signals = (circuit.signals[x] for x in self.affine(place)[1])
                 return [needed for signal in signals for needed in self._signal_needs(signal)]
             case Ratio(value):
                 return [value]
@@ -192,35 +195,43 @@ class Layout:
 
     # ---- layers ----
 
-    def writes(self, signal: int) -> list[tuple[Place, int, int]]:
-        """Where the value of a signal goes: place, weight and bias."""
-        found: list[tuple[Place, int, int]] = []
-        if Truth(signal) in self.coordinates:
-            found.append((Truth(signal), 1, 0))
-        if Truth(signal, True) in self.coordinates:
-            found.append((Truth(signal, True), -1, 1))
-        for mixture, factor, negated in self.mixtures_of[signal]:
-            found.append((mixture, -factor if negated else factor, factor if negated else 0))
-        return found
+    def affine(self, place: Truth | Mixture) -> tuple[int, dict[int, int]]:
+        """A place as a constant plus factor times signal, no signal a union."""
+        if isinstance(place, Truth):
+            signal = self.circuit.signals[place.signal]
+            members = [(1, x) for x in signal.literals] if isinstance(signal, Union) else None
+        else:
+            members = place.terms
+        if members is None:
+            constant, factors = 0, {place.signal: 1}
+        else:
+            constant, factors = 0, defaultdict(int)
+            for factor, literal in members:
+                inner, parts = self.affine(place_of(literal))
+                constant += factor * inner
+                for signal, own in parts.items():
+                    factors[signal] += factor * own
+        if isinstance(place, Truth) and place.negated:
+            return 1 - constant, {signal: -factor for signal, factor in factors.items()}
+        return constant, dict(factors)
 
     def signals(self) -> list[int]:
         """Every signal that is written, in order."""
-        wanted = {place.signal for place in self.places if isinstance(place, Truth)}
-        return sorted(wanted.union(self.mixtures_of))
+        return sorted(self.writes)
 
     def heads(self, layer: int) -> dict[Pattern, HeadValues]:
         """What the attention of a layer (from 1) carries, by pattern."""
         time, patterns = 2 * layer - 1, defaultdict(HeadValues)
         for place in self.places:
             if isinstance(place, Ratio) and self.time(place) == time:
-                patterns["uniform",].values.append((place.value, [(place, 1, 0)]))
+                patterns["uniform",].values.append((place.value, [(place, 1)]))
             if isinstance(place, Found) and self.time(place) == time:
-                patterns["match", place.match.pairs].values.append((place_of(place.match.value), [(place, 1, 0)]))
+                patterns["match", place.match.pairs].values.append((place_of(place.match.value), [(place, 1)]))
         for signal in self.signals():
             fetch = self.circuit.signals[signal]
             if isinstance(fetch, Fetch) and self.circuit.times[signal] == time:
                 pattern = ("fetch", fetch.distance, fetch.sink)
-                patterns[pattern].values.append((place_of(fetch.value), self.writes(signal)))
+                patterns[pattern].values.append((place_of(fetch.value), self.writes[signal]))
         return patterns
 
     def gates(self, layer: int) -> list[int]:

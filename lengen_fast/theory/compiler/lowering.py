@@ -139,7 +139,7 @@ class _Lowering:
     def sum_of(self, node: Node) -> Sum:
         match node.kind:
             case "count":
-                return Sum(counts={self.literals[node.operands[0]]: 1})
+                return self.count(self.literals[node.operands[0]])
             case "local":
                 total = Sum()
                 for distance in node.data:
@@ -155,6 +155,15 @@ class _Lowering:
                 difference = Sum().add(self.sums[then]).add(self.sums[otherwise], -1)
                 return self.selected(self.literals[condition], difference).add(self.sums[otherwise])
         raise AssertionError(node.kind)
+
+    def count(self, literal: int) -> Sum:
+        """#P: where P can hold at BOS only, whether it does, which a head reads there."""
+        at_bos = self.circuit.at_first_position(literal)
+        if at_bos is None:
+            return Sum(counts={literal: 1})
+        if at_bos == self.circuit.true:
+            return Sum(constant=1)
+        return Sum().add_boolean(self.circuit.add(Fetch(at_bos, 0, "bos")), 1)
 
     def fetch(self, literal: int, distance: int) -> int:
         """A literal that holds where ``literal`` did ``distance`` positions before."""

@@ -29,7 +29,7 @@ MOST_RESIDUES = 1 << 16
 
 LANES = 8  # of the CPU kernel: head widths are multiples
 
-HeadLoad = tuple[Pattern, list[tuple[Place, list[tuple[Place, int, int]]]]]
+HeadLoad = tuple[Pattern, list[tuple[Place, list[tuple[Place, int]]]]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Builder:
                 normalization="none",
                 tied_embeddings=False,
                 period=math.lcm(*periods) if periods else None,
-                local_reach=max([fetch.distance + 1 for fetch in fetches], default=0),
+                local_reach=max([fetch.distance + 1 for fetch in fetches if fetch.distance], default=0),
                 log_n_scaling=bool({"fetch", "match"} & patterns),
             )
         ).to(torch.float64)
@@ -171,9 +171,10 @@ class _Builder:
             else:
                 rows = torch.tensor([signal.kind == "true" or name == signal.data for name in self.tokens]) & inputs
                 table = embedding.tokens
-            for place, weight, bias in self.layout.writes(number):
+            for place, weight in self.layout.writes[number]:
                 table[:, self._at(place)] += weight * rows.double()
-                embedding.tokens[:, self._at(place)] += bias * inputs.double()
+        for place, constant in self.layout.constants.items():
+            embedding.tokens[:, self._at(place)] += constant * inputs.double()
 
     # ---- attention ----
 
@@ -183,15 +184,15 @@ class _Builder:
         first = head * width
         for column, (place, results) in enumerate(values):
             attention.qkv.weight[2 * inner + first + column, self._at(place)] = 1
-            for result, weight, bias in results:
+            for result, weight in results:
                 attention.out.weight[self._at(result), first + column] += weight
-                attention.out.bias[self._at(result)] += bias
         if pattern[0] == "match":
             for row, (query, key) in enumerate(pattern[1]):
                 self._logit(attention, first + row, query, key)
         if pattern[0] == "fetch":
             _, distance, sink = pattern
-            attention.local_bias[head, distance] = self.sharpness.fetch
+            if distance:
+                attention.local_bias[head, distance] = self.sharpness.fetch
             if sink == "self":
                 attention.local_bias[head, 0] = self.sharpness.fetch / 2
         if pattern[0] == "match" or pattern[-1] == "bos":
@@ -218,20 +219,19 @@ class _Builder:
             for place, weight in unit.reads:
                 mlp.expand.weight[row, self._at(place)] += weight
             mlp.expand.bias[row] += unit.bias
-            for place, weight, bias in unit.writes:
+            for place, weight in unit.writes:
                 mlp.contract.weight[self._at(place), row] += weight
-                mlp.contract.bias[self._at(place)] += bias
 
     def _gate(self, number: int) -> list[Unit]:
         """Units whose sum is 1 where a gate holds: above its lower bound, minus above its upper one."""
-        gate, writes = self.layout.circuit.signals[number], self.layout.writes(number)
+        gate, writes = self.layout.circuit.signals[number], self.layout.writes[number]
         if gate.form is None:
             return [self._all_of(gate.literals, writes)]
         if gate.low is None:
             return [self._threshold(gate, -1, -gate.high, writes)]
         units = [self._threshold(gate, 1, gate.low, writes)]
         if gate.high is not None:
-            taken = [(place, -weight, 0) for place, weight, _ in writes]
+            taken = [(place, -weight) for place, weight in writes]
             units.append(self._threshold(gate, 1, gate.high + 1, taken))
         return units
 
@@ -256,23 +256,22 @@ class _Builder:
         """ReLU units whose sum is the ratio where a condition holds, else 0."""
         if isinstance(place, Product):
             refused = [(Truth(place.signal, negated=True), -1)]
-            return [Unit([(self.layout.unit, 1), *refused], 0.0, [(place, 1, 0)])]
+            return [Unit([(self.layout.unit, 1), *refused], 0.0, [(place, 1)])]
         terms = self.layout.terms(place.select.form)
         refusal = _power_of_two(self.layout.magnitude(place))
         refused = [(complement_of(place.select.condition), -refusal)]
         return [
-            Unit([(term, sign * factor) for term, factor in terms] + refused, 0.0, [(place, sign, 0)])
-            for sign in (1, -1)
+            Unit([(term, sign * factor) for term, factor in terms] + refused, 0.0, [(place, sign)]) for sign in (1, -1)
         ]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One hidden unit: what it reads and writes, with weights; and, of what it writes, a bias."""
+    """One hidden unit: what it reads and writes, with weights, and its bias."""
 
     reads: list[tuple[Place, float]]
     bias: float
-    writes: list[tuple[Place, int, int]]
+    writes: list[tuple[Place, int]]
 
 
 def _power_of_two(least: int) -> int:
