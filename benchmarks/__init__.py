@@ -31,5 +31,6 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("training", seconds=170, requires=("torch", "transformers", "accelerate", *BUILT)),
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
+    Benchmark("compiler", seconds=110, requires=("torch", "lark", *BUILT)),
     Benchmark("predictions", seconds=120, requires=("torch", "lark", "automata", *BUILT)),
 )

@@ -68,6 +68,7 @@ def compile_(options: argparse.Namespace) -> None:
     from lengen_fast.theory import compiler
 
     program, task = program_and_task(options)
+    lengths = options.lengths or (None if task is None else [_longest_range(task, options.max_length)])
     dtype = getattr(torch, options.dtype)
     model = program.compile(options.max_length, dtype)
     length = min(options.max_length, LONGEST_TEST if options.test_length is None else options.test_length)
@@ -75,7 +76,7 @@ def compile_(options: argparse.Namespace) -> None:
     facts = {**asdict(model.guarantee), "tested": {"length": length, **asdict(tested)}}
     if task is not None:
         model = program.compile(options.max_length, dtype, task)
-        table = evaluate(model, task, options.lengths or [_longest_range(task, options.max_length)], offsets="random")
+        table = evaluate(model, task, lengths, offsets="random")
         facts["task"] = table.as_dict()
     if options.out is not None:
         compiler.save(model, program, options.out)

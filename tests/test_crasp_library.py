@@ -67,7 +67,21 @@ def _blocks(letters):
     return legal
 
 
+def _polish(arities):
+    def legal(prefix):
+        need = 1
+        for symbol in prefix:
+            if need == 0:
+                return None
+            need += arities[symbol] - 1
+        return set(arities) if need else {END}
+
+    return legal
+
+
 COUNTER = {
+    "boolean_3": (_polish({"0": 0, "1": 0, "~": 1, "+": 2, ">": 3}), 6),
+    "boolean_5": (_polish({"0": 0, "1": 0, "~": 1, "+": 2, ">": 3, "*": 4, "^": 5}), 5),
     "dyck_1": (_dyck({"(": ")"}), 10),
     "shuffle_dyck_2": (_dyck({"(": ")", "[": "]"}), 6),
     "a_n_b_n": (_blocks("ab"), 10),

@@ -105,15 +105,13 @@ class Circuit:
     Attributes:
         signals: what each is, operands before users.
         times: when each is there.
-        period: of all position sources that will be asked for; fixes the length of ``at_bos``.
-        at_bos: [period] values of each signal at the first position, which holds BOS, by the residue of that position.
+        at_bos: the value of each at the first position, which holds BOS; None where that may depend on the offset.
     """
 
-    def __init__(self, period: int = 1):
+    def __init__(self):
         self.signals: list[Signal] = []
         self.times: list[int] = []
-        self.period = period
-        self.at_bos: list[tuple[bool, ...]] = []
+        self.at_bos: list[bool | None] = []
         self._numbers: dict[Signal, int] = {}
         self.true = self.add(Source("true"))
         self.false = ~self.true
@@ -125,18 +123,20 @@ class Circuit:
         if number is None:
             number = self._numbers[signal] = len(self.signals)
             self.times.append(self._time(signal))
-            self.at_bos.append(tuple(self._at_bos(signal, residue) for residue in range(self.period)))
+            self.at_bos.append(self._at_bos(signal))
             self.signals.append(signal)
         return number
 
     def time(self, literal: int) -> int:
         return self.times[literal if literal >= 0 else ~literal]
 
-    def holds_at_bos(self, literal: int, residue: int) -> bool:
-        return self.at_bos[literal][residue] if literal >= 0 else not self.at_bos[~literal][residue]
+    def value_at_bos(self, literal: int) -> bool | None:
+        if literal >= 0:
+            return self.at_bos[literal]
+        return None if self.at_bos[~literal] is None else not self.at_bos[~literal]
 
     def never_at_bos(self, literal: int) -> bool:
-        return not any(self.holds_at_bos(literal, residue) for residue in range(self.period))
+        return self.value_at_bos(literal) is False
 
     # ---- Boolean operations on literals ----
 
@@ -247,26 +247,27 @@ class Circuit:
 
     # ---- values at the first position ----
 
-    def _at_bos(self, signal: Signal, residue: int) -> bool:
+    def _at_bos(self, signal: Signal) -> bool | None:
         match signal:
             case Source("token", name):
                 return name == BOS
-            case Source("position", (period, residues)):
-                return residue % period in residues
+            case Source("position"):
+                return None
             case Fetch(value):
-                return self.holds_at_bos(value, residue)
+                return self.value_at_bos(value)
             case Gate(literals, form, low, high):
-                value = 0 if form is None else self._form_at_bos(form, residue)
-                inside = (low is None or value >= low) and (high is None or value <= high)
-                return inside and all(self.holds_at_bos(literal, residue) for literal in literals)
+                values = [self.value_at_bos(literal) for literal in literals]
+                if form is not None:
+                    values.append(self._is_between_at_bos(form, low, high))
+                return False if False in values else None if None in values else True
         return True
 
-    def _form_at_bos(self, form: Form, residue: int) -> int:
-        value = sum(factor * self.holds_at_bos(x, residue) for factor, x in (*form.counts, *form.booleans))
-        for factor, select in form.selects:
-            if self.holds_at_bos(select.condition, residue):
-                value += factor * self._form_at_bos(select.form, residue)
-        return value
+    def _is_between_at_bos(self, form: Form, low: int | None, high: int | None) -> bool | None:
+        terms = [(factor, self.value_at_bos(x)) for factor, x in (*form.counts, *form.booleans)]
+        if form.selects or any(value is None for _, value in terms):
+            return None
+        total = sum(factor * value for factor, value in terms)
+        return (low is None or total >= low) and (high is None or total <= high)
 
 
 def _either(choose, a: int | None, b: int | None) -> int | None:

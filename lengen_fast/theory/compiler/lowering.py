@@ -55,7 +55,7 @@ def lower(program: Program) -> tuple[Circuit, dict[str, int]]:
 class _Lowering:
     def __init__(self, program: Program):
         self.graph: Graph = program.graph
-        self.circuit = Circuit(program.period)
+        self.circuit = Circuit()
         self.literals: dict[int, int] = {}
         self.sums: dict[int, Sum] = {}
         self.matchings: dict[int, Matching | None] = {}

@@ -24,6 +24,9 @@ from lengen_fast.theory.compiler.layout import (
 )
 from lengen_fast.theory.compiler.precision import Precision
 
+MOST_RESIDUES = 1 << 16
+"""Rows of a position table that repeats."""
+
 LANES = 8  # of the CPU kernel: head widths are multiples
 
 HeadLoad = tuple[Pattern, list[tuple[Place, list[tuple[Place, int, int]]]]]
@@ -108,6 +111,10 @@ class _Builder:
         fetches = [signal for signal in signals if isinstance(signal, Fetch)]
         patterns = {pattern[0] for load in self.heads.of_layer for pattern, _ in load}
         periods = [s.data[0] for s in signals if isinstance(s, Source) and s.kind == "position"]
+        if math.lcm(*periods) > MOST_RESIDUES:
+            raise ValueError(
+                f"the common period of the positions is {math.lcm(*periods):,}, more than {MOST_RESIDUES:,}"
+            )
         self.model = Transformer(
             ModelConfig(
                 vocab_size=len(tokens),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lengen_fast.theory.crasp import relations
@@ -48,6 +49,11 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "=": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
 }
+
+_EXPRESSIONS = (
+    *("name", "number", "true", "false", "not_", "and_", "or_", "compare", "member", "position", "relative"),
+    *("counting", "exists", "conditional", "add", "subtract", "negative", "multiply", "modulo", "index_symbol", "big"),
+)
 
 Indices = dict[str, "str | int"]
 """Values of the index variables: a symbol, or a number of a range."""
@@ -105,6 +111,7 @@ class _Expansion:
         self.lines: dict[str, Line] = {}
         self.definitions: list[tuple[tuple[int, int], tuple[str, ...]]] = []
         self.expressions = 0
+        self.readers = {kind: getattr(self, f"_{kind.strip('_')}") for kind in _EXPRESSIONS}
 
     def fail(self, at: Tree | Token, what: str) -> NoReturn:
         meta = getattr(at, "meta", at)
@@ -145,8 +152,7 @@ class _Expansion:
         return "_".join([base, *map(quoted, parts)])
 
     def parts(self, token: Token, indices: Indices) -> list[str]:
-        base = str(token).split("_")[0]
-        return [base, *(self.part(part, indices) for part in _PART.findall(str(token)[len(base) :]))]
+        return [part if place == 0 else self.part(part, indices) for place, part in enumerate(_split(str(token)))]
 
     @staticmethod
     def part(part: str, indices: Indices) -> str:
@@ -244,7 +250,7 @@ class _Expansion:
         self.expressions += 1
         if self.expressions > MOST_EXPRESSIONS:
             self.fail(tree, f"the families write out more than {MOST_EXPRESSIONS} expressions: use a smaller alphabet")
-        return getattr(self, f"_{tree.data.strip('_')}")(tree, indices)
+        return self.readers[tree.data](tree, indices)
 
     def boolean(self, tree: Tree, indices: Indices) -> Boolean:
         expression, is_count = self.expression(tree, indices)
@@ -402,6 +408,13 @@ class _Expansion:
             return _linear((1, self.count(body, member)) for member in members), True
         operands = tuple(self.boolean(body, member) for member in members)
         return (Or if str(word) == "any" else And)(operands), False
+
+
+@cache
+def _split(name: str) -> tuple[str, ...]:
+    """The base of a name and its parts, as they are written."""
+    base = name.split("_")[0]
+    return base, *_PART.findall(name[len(base) :])
 
 
 def _linear(terms: Iterator[tuple[int, Count]] | list[tuple[int, Count]]) -> Linear:

@@ -156,10 +156,18 @@ class Graph:
         return self.nodes[number].kind in COUNTS
 
     def needed(self, outputs: Sequence[int]) -> list[int]:
-        """The nodes that the outputs depend on, in the order of evaluation."""
-        wanted, stack = set(outputs), list(outputs)
+        """The nodes that the outputs depend on, each right before it is first used, so that few values wait at once."""
+        order: list[int] = []
+        done: set[int] = set()
+        stack = list(reversed(outputs))
         while stack:
-            fresh = [x for x in self.nodes[stack.pop()].operands if x not in wanted]
-            wanted.update(fresh)
-            stack += fresh
-        return sorted(wanted)
+            number = stack[-1]
+            missing = [x for x in self.nodes[number].operands if x not in done]
+            if number in done or not missing:
+                stack.pop()
+                if number not in done:
+                    done.add(number)
+                    order.append(number)
+            else:
+                stack += reversed(missing)
+        return order
