@@ -327,8 +327,8 @@ PYBIND11_MODULE(_engine, module) {
   py::class_<CounterMachine>(module, "CounterMachine", "An automaton with counters, and the label of each situation.")
       .def(py::init(&counter_machine_of), py::arg("start"), py::arg("next_states"), py::arg("changes"), py::arg("labels"));
   py::class_<Recipe>(module, "Recipe", "How strings are drawn: see csrc/languages/registry.hpp for the kinds and their numbers.")
-      .def(py::init<std::string, std::vector<std::vector<int64_t>>, bool>(), py::arg("kind"), py::arg("numbers"),
-           py::arg("corrupted") = false);
+      .def(py::init<std::string, std::vector<std::vector<int64_t>>, std::string>(), py::arg("kind"), py::arg("numbers"),
+           py::arg("edit") = "");
   py::class_<LanguageRequest>(module, "LanguageRequest", "Lengths with their chances, tokens, seed and context.")
       .def(py::init(&language_request), py::arg("lengths"), py::arg("thresholds"), py::arg("bos"), py::arg("inside"),
            py::arg("seed"), py::arg("context") = 0);

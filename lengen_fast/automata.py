@@ -261,6 +261,14 @@ class Automaton:
         before, period = self._length_cycle
         return None if before[len(before) - period :].any() else int(np.flatnonzero(before)[-1])
 
+    def count(self, n: int) -> int:
+        """How many members have length ``n``, exactly."""
+        counts = [int(accepted) for accepted in self.accepting]
+        table = self.transitions.tolist()
+        for _ in range(n):
+            counts = [sum(counts[target] for target in row) for row in table]
+        return counts[0]
+
     def minimal(self) -> Automaton:
         """The minimal complete automaton of the language, its states numbered breadth first from the start."""
         smallest, _ = self.merged(self.accepting)

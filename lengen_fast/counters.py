@@ -158,6 +158,18 @@ class CounterMachine:
 
     longest = None
 
+    def count(self, n: int) -> int:
+        """How many members have length ``n``, exactly; in time of the order of n configurations a step."""
+        counts: dict[Configuration, int] = {(0, self.start): 1}
+        for _ in range(n):
+            before, counts = counts, {}
+            for configuration, ways in before.items():
+                for symbol in range(len(self.alphabet)):
+                    after = self.step(configuration, symbol)
+                    if after is not None:
+                        counts[after] = counts.get(after, 0) + ways
+        return sum(ways for at, ways in counts.items() if self.situation_accepts[self.situation(at)])
+
     # ---- for the engine ----
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

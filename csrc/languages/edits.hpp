@@ -67,34 +67,41 @@ class CountingMembers {
   uint8_t inside_;
 };
 
-// A member with one symbol replaced, so that it is none any more: place and symbol are uniform among those that do it.
+// A member with one symbol replaced, so that it is none any more: place and symbol are uniform among those that do it. Members
+// that stay members whatever is replaced are drawn again.
 template <class Members>
 class Corrupted {
  public:
-  Corrupted(std::shared_ptr<const Strings> strings, Members members, int64_t symbols)
-      : strings_(std::move(strings)), members_(std::move(members)), symbols_(static_cast<uint32_t>(symbols)) {}
+  // With `undone` the replacement is taken back: the members that the strings come from.
+  Corrupted(std::shared_ptr<const Strings> strings, Members members, int64_t symbols, bool undone)
+      : strings_(std::move(strings)), members_(std::move(members)), symbols_(static_cast<uint32_t>(symbols)), undone_(undone) {}
 
   int64_t usual_words(int64_t n) const { return strings_->usual_words(n) + 4; }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    strings_->draw(n, words, scratch, x);
-    members_.read(x, n, scratch);
-    const int64_t most = n == 0 || symbols_ == 1 ? 0 : 64 * n * symbols_;
-    for (int64_t attempt = 0; attempt < most; ++attempt) {
-      const int64_t place = words.below(static_cast<uint32_t>(n));
-      const auto symbol = static_cast<uint8_t>((x[place] + 1 + words.below(symbols_ - 1)) % symbols_);
-      if (members_.survives(x, n, place, symbol, scratch)) continue;
-      x[place] = symbol;
-      return;
+    const int64_t most_edits = n == 0 || symbols_ == 1 ? 0 : edits_a_symbol * n * symbols_;
+    for (int member = 0; member < most_members; ++member) {
+      strings_->draw(n, words, scratch, x);
+      members_.read(x, n, scratch);
+      for (int64_t edit = 0; edit < most_edits; ++edit) {
+        const int64_t place = words.below(static_cast<uint32_t>(n));
+        const auto symbol = static_cast<uint8_t>((x[place] + 1 + words.below(symbols_ - 1)) % symbols_);
+        if (members_.survives(x, n, place, symbol, scratch)) continue;
+        if (!undone_) x[place] = symbol;
+        return;
+      }
     }
-    throw std::invalid_argument("a member of length " + std::to_string(n) +
-                                " was drawn that stays in the language whichever symbol is replaced");
+    throw std::invalid_argument("found no member of length " + std::to_string(n) + " that one other symbol takes out of the language");
   }
 
  private:
+  static constexpr int64_t edits_a_symbol = 32;
+  static constexpr int most_members = 256;
+
   std::shared_ptr<const Strings> strings_;
   Members members_;
   uint32_t symbols_;
+  bool undone_;
 };
 
 // Independent uniform symbols, drawn again until they are not in the language: for languages with few strings.

@@ -20,11 +20,12 @@
 
 namespace lengen {
 
-// How strings are drawn: the kind, and numbers whose meaning it knows. `corrupted` draws members and replaces one symbol each.
+// How strings are drawn: the kind, and numbers whose meaning it knows. `edit` is "", or "corrupted" for strings with one symbol
+// replaced, or "original" for the members they come from.
 struct Recipe {
   std::string kind;
   std::vector<std::vector<int64_t>> numbers;
-  bool corrupted = false;
+  std::string edit;
 
   const std::vector<int64_t>& only() const {
     if (numbers.size() != 1) throw std::invalid_argument("recipe '" + kind + "' takes one list of numbers");
@@ -120,13 +121,20 @@ inline std::shared_ptr<const Strings> counting_strings(const CounterMachine& mac
   throw std::invalid_argument("unknown recipe '" + kind + "'");
 }
 
+template <class Members>
+std::shared_ptr<const Strings> edited(std::shared_ptr<const Strings> strings, Members members, int64_t symbols,
+                                      const Recipe& recipe) {
+  if (recipe.edit.empty()) return strings;
+  if (recipe.edit != "corrupted" && recipe.edit != "original") throw std::invalid_argument("unknown edit '" + recipe.edit + "'");
+  return strings_of(Corrupted<Members>(std::move(strings), std::move(members), symbols, recipe.edit == "original"));
+}
+
 // `walked` is the automaton that strings are drawn from.
 inline std::unique_ptr<RowSampler> make_language_sampler(const Automaton& automaton, const Automaton& walked, const Recipe& recipe,
                                                          const LanguageFrame& frame) {
   automaton.check();
   walked.check();
-  auto strings = regular_strings(walked, recipe, frame.longest);
-  if (recipe.corrupted) strings = strings_of(Corrupted(std::move(strings), RegularMembers(automaton), automaton.symbols));
+  auto strings = edited(regular_strings(walked, recipe, frame.longest), RegularMembers(automaton), automaton.symbols, recipe);
   return std::make_unique<LanguageRows<PrefixLabels>>(std::move(strings), PrefixLabels(automaton), frame.bos);
 }
 
@@ -135,8 +143,7 @@ inline std::unique_ptr<RowSampler> make_language_sampler(const CounterMachine& m
   machine.check();
   const CounterLabels labels(machine);
   const CountingMembers members(labels, static_cast<uint8_t>(frame.inside));
-  auto strings = counting_strings(machine, members, recipe, frame.longest);
-  if (recipe.corrupted) strings = strings_of(Corrupted(std::move(strings), members, machine.symbols));
+  auto strings = edited(counting_strings(machine, members, recipe, frame.longest), members, machine.symbols, recipe);
   return std::make_unique<LanguageRows<CounterLabels>>(std::move(strings), labels, frame.bos);
 }
 

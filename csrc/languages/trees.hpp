@@ -108,32 +108,52 @@ class Trees {
  private:
   static constexpr int64_t block = 32;
 
-  // Weights a^i b^(D - i) for arity i, D the greatest, that sum up to 32 bits at most: with a / b where the mean arity is near 1.
+  // Weights a^i b^(D - i) for arity i, D the greatest, that sum up to four thousand million at most: with the fraction a / b
+  // where the mean arity is nearest to 1, of those next to where it is 1.
   static std::vector<uint32_t> weigh(const std::vector<int64_t>& arities) {
     if (arities.size() < 2 || arities[0] != 0 || !std::is_sorted(arities.begin(), arities.end()) || arities.back() < 2) {
       throw std::invalid_argument("arities must rise from 0 to 2 or more");
     }
-    const int64_t most = arities.back();
-    std::vector<uint32_t> best;
-    double least = 1e300;
-    for (int64_t b = 1; b < 2048; ++b) {
-      if (std::pow(static_cast<double>(b), static_cast<double>(most)) > 4e9) break;
-      for (int64_t a = 1; a <= b; ++a) {
-        double total = 0, mean = 0;
-        for (const int64_t arity : arities) {
-          const double weight = std::pow(static_cast<double>(a), static_cast<double>(arity)) *
-                                std::pow(static_cast<double>(b), static_cast<double>(most - arity));
-          total += weight;
-          mean += weight * static_cast<double>(arity);
-        }
-        const double error = std::abs(mean / total - 1);
-        if (total > 4e9 || error >= least) continue;
+    const double balance = balanced_tilt(arities);
+    const auto most = static_cast<double>(arities.back());
+    std::pair<int64_t, int64_t> best{1, 1};
+    double least = 2;
+    for (int64_t b = 1; std::pow(static_cast<double>(b), most) <= 4e9; ++b) {
+      const auto below = static_cast<int64_t>(balance * static_cast<double>(b));
+      for (const int64_t a : {below, below + 1}) {
+        const double tilt = static_cast<double>(a) / static_cast<double>(b);
+        const auto [total, mean] = tilted(arities, tilt);
+        const double error = std::abs(mean - 1);
+        if (a < 1 || total * std::pow(static_cast<double>(b), most) > 4e9 || error >= least) continue;
         least = error;
-        best.clear();
-        for (const int64_t arity : arities) best.push_back(power(a, arity) * power(b, most - arity));
+        best = {a, b};
       }
     }
-    return best;
+    std::vector<uint32_t> weights;
+    for (const int64_t arity : arities) {
+      weights.push_back(power(best.first, arity) * power(best.second, arities.back() - arity));
+    }
+    return weights;
+  }
+
+  // The sum of tilt^arity, and the mean arity with these weights.
+  static std::pair<double, double> tilted(const std::vector<int64_t>& arities, double tilt) {
+    double total = 0, sum = 0;
+    for (const int64_t arity : arities) {
+      const double weight = std::pow(tilt, static_cast<double>(arity));
+      total += weight;
+      sum += weight * static_cast<double>(arity);
+    }
+    return {total, sum / total};
+  }
+
+  static double balanced_tilt(const std::vector<int64_t>& arities) {
+    double low = 0, high = static_cast<double>(arities.size());
+    for (int i = 0; i < 100; ++i) {
+      const double middle = (low + high) / 2;
+      (tilted(arities, middle).second < 1 ? low : high) = middle;
+    }
+    return low;
   }
 
   static uint32_t power(int64_t base, int64_t exponent) {

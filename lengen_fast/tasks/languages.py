@@ -32,8 +32,8 @@ class Language(Task):
     occurs in the language, the same for every string.
 
     Distributions: ``"paper"`` (the languages of the paper), ``"uniform"`` (all members of a length equally likely),
-    ``"hard"``; and of membership ``"negative"`` (all other strings of a length equally likely) and ``"corrupted"`` (row
-    r is row r of ``"uniform"`` with one symbol replaced, so that it is no member any more).
+    ``"hard"``; and of membership ``"negative"`` (all other strings of a length equally likely) and ``"corrupted"`` (a
+    uniform member with one symbol replaced, so that it is none any more; see :meth:`sample_corrupted`).
 
     Attributes:
         acceptor: an automaton, minimal and complete, or a counter machine.
@@ -41,6 +41,7 @@ class Language(Task):
         recipes: how the engine draws a distribution: its kind and numbers; of a regular language for ``"paper"`` only.
         regex: the expression it was made from, or None.
         is_named: whether :func:`lengen_fast.task` knows it by its name.
+        shows_originals: whether ``"corrupted"`` draws the members before a symbol is replaced.
     """
 
     acceptor: Acceptor
@@ -48,6 +49,7 @@ class Language(Task):
     recipes: Mapping[str, tuple] = field(default_factory=dict, compare=False, repr=False)
     regex: str | None = None
     is_named: bool = False
+    shows_originals: bool = False
 
     @classmethod
     def of(cls, acceptor: Acceptor, labels: str = "legal+end", **attributes) -> Language:
@@ -135,12 +137,13 @@ class Language(Task):
             count, length, seed, options: as for :meth:`sample`.
 
         Returns:
-            the batch of ``distribution="corrupted"``, and [count] int64, the index in x of the replaced symbol. The
-            prefixes that end before it are those of a member.
+            the batch of ``distribution="corrupted"``, the batch of the members it was made from, and [count] int64, the
+            index in x of the symbol that was replaced.
         """
-        whole, edited = (self.sample(count, length, seed, each, **options) for each in ("uniform", CORRUPTED))
-        places = np.flatnonzero((whole.tokens != edited.tokens).numpy())
-        return edited, places - edited.cu_seqlens.numpy()[:-1] - 1
+        edited = self.sample(count, length, seed, CORRUPTED, **options)
+        members = replace(self, shows_originals=True).sample(count, length, seed, CORRUPTED, **options)
+        places = np.flatnonzero((members.tokens != edited.tokens).numpy())
+        return edited, members, places - edited.cu_seqlens.numpy()[:-1] - 1
 
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         lengths = np.array(self.reachable(low, high), dtype=np.int32)
@@ -150,7 +153,8 @@ class Language(Task):
             kind, thresholds = "uniform", _stopping_thresholds(self.acceptor, lengths, low, high)
         if distribution in (NEGATIVE, CORRUPTED):
             lengths = self._lengths_with_outsiders(lengths)
-        recipe = _engine.Recipe(kind, numbers, corrupted=distribution == CORRUPTED)
+        edit = "" if distribution != CORRUPTED else "original" if self.shows_originals else CORRUPTED
+        recipe = _engine.Recipe(kind, numbers, edit)
         inside = self.symbols.index(INSIDE) if INSIDE in self.symbols else 0
         request = _engine.LanguageRequest(lengths, thresholds, bos=self.bos, inside=inside, seed=seed, context=context)
         if isinstance(self.acceptor, CounterMachine):
