@@ -33,4 +33,5 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
     Benchmark("languages", seconds=0, requires=("torch", "matplotlib", *BUILT)),
     Benchmark("compiler", seconds=0, requires=("torch", "lark", *BUILT)),
+    Benchmark("predictions", seconds=0, requires=("torch", "lark", "automata", *BUILT)),
 )

@@ -21,7 +21,7 @@ MOST_STRINGS = 20_000
 """Strings of the longest length to which all are tried."""
 LONGEST_OF_ALL = 12
 LONG_STRINGS, LONG_LENGTH = 100, 300
-TASK_LENGTHS, TASK_STRINGS = ((0, 50), (51, 150), (400, 500)), 100
+TASK_LENGTHS, TASK_STRINGS = ((0, 50), (51, 150), (400, 500)), 50
 MOST_QUESTIONS = 2000
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,7 @@ from lengen_fast.automata import Automaton
 from lengen_fast.theory.confusion import Word
 
 MOST_STATES = 24
-MOST_WORDS = 2000
+MOST_WORDS = 1000
 """Short words on which a learned automaton is tested."""
 LONG_WORDS, LONG_LENGTH = 100, 200
 
@@ -54,7 +55,7 @@ def learn(function: Function, symbols: int, most_states: int = MOST_STATES) -> L
     Returns:
         None if more states are needed.
     """
-    exhaustive = _exhaustive(symbols)
+    function, exhaustive = cache(function), short_length(symbols)
     random = np.random.default_rng(0)
     long = [tuple(map(int, word)) for word in random.integers(symbols, size=(LONG_WORDS, LONG_LENGTH))]
     suffixes: list[Word] = [()]
@@ -70,7 +71,7 @@ def learn(function: Function, symbols: int, most_states: int = MOST_STATES) -> L
         suffixes.append(_new_suffix(function, words, transitions, wrong))
 
 
-def _exhaustive(symbols: int) -> int:
+def short_length(symbols: int) -> int:
     """The length up to which there are at most about ``MOST_WORDS`` words; of one symbol, that of long words."""
     if symbols == 1:
         return LONG_LENGTH

@@ -9,8 +9,11 @@ import numpy as np
 from lengen_fast.automata import Automaton
 from lengen_fast.tasks import Language, Task, task, tasks
 from lengen_fast.theory import answers
+from lengen_fast.theory.checks import all_words
+from lengen_fast.theory.confusion import Word
 from lengen_fast.theory.crasp import Program
-from lengen_fast.theory.learning import learn
+from lengen_fast.theory.crasp.syntax import BOS
+from lengen_fast.theory.learning import learn, short_length
 from lengen_fast.theory.proof import prove
 from lengen_fast.theory.regular import Machine, outlooks
 from lengen_fast.theory.synthesis import next_lines
@@ -110,11 +113,14 @@ def _machine_of(program: Program) -> Machine | None:
     counts = [line.is_count for line in program.lines if line.name in program.outputs]
     if not 0 < symbols <= MOST_PROGRAM_SYMBOLS or any(counts):
         return None
-    start = program.token("<bos>")
+    known = _short_rows(program)
+    start = program.token(BOS)
 
-    def row(word: tuple[int, ...]) -> tuple[bool, ...]:
-        values = program.run(np.array([start, *word], dtype=np.int64))
-        return tuple(bool(values[name][-1]) for name in program.outputs)
+    def row(word: Word) -> tuple[bool, ...]:
+        if word not in known:
+            values = program.run(np.array([start, *word], dtype=np.int64))
+            known[word] = tuple(bool(values[name][-1]) for name in program.outputs)
+        return known[word]
 
     learned = learn(row, symbols)
     if learned is None:
@@ -126,3 +132,16 @@ def _machine_of(program: Program) -> Machine | None:
         return None
     marks = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
     return Machine.of(automaton, marks, "what the program says", lines)
+
+
+def _short_rows(program: Program) -> dict[Word, tuple[bool, ...]]:
+    """What the program says behind every short word, found in one run."""
+    words = all_words(len(program.alphabet), short_length(len(program.alphabet)))
+    tokens = np.column_stack([np.full(len(words), program.token(BOS)), words])
+    values = program.run(tokens)
+    rows = np.stack([values[name] for name in program.outputs], axis=-1)
+    return {
+        tuple(word[:length]): tuple(said[length])
+        for word, said in zip(words.tolist(), rows.tolist(), strict=True)
+        for length in range(len(word) + 1)
+    }

@@ -10,8 +10,9 @@ Letters: B strings, T tokens of the longest, P scored positions, F features, C t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -27,10 +28,11 @@ from lengen_fast.theory.linear import nullspace
 MOST_SYMBOLS, MOST_LEAVES, MOST_FEATURES = 30, 16, 600
 THRESHOLDS = (-2, -1, 0, 1, 2)
 MOST_WEIGHT = 8
-LENGTHS = ((0, 10), (0, 14), (10, 30), (20, 60))
+Lengths = tuple[int, int]
+LENGTHS: tuple[Lengths, ...] = ((0, 14), (10, 30), (20, 60))
 """Of the strings that trees are fitted to, one range more in each round."""
-LONG_LENGTHS = (100, 200)
-STRINGS = 150
+LONG_LENGTHS: Lengths = (100, 400)
+STRINGS = 80
 
 Feature = tuple[str, np.ndarray]
 """The text of a count or a Boolean, and its values [B, T]."""
@@ -68,40 +70,34 @@ def search(task: Task, bounds: Bounds) -> Program | None:
     """
     if task.alphabet_grows or len(input_symbols(task)) > MOST_SYMBOLS:
         return None
+    draw = cache(lambda lengths: list(sample(task, lengths, STRINGS, seed=0)))
     for nested in (False, True):
-        found = _search(task, bounds, nested)
+        found = _search(task, bounds, nested, draw)
         if found is not None:
             return found
     return None
 
 
-def _search(task: Task, bounds: Bounds, nested: bool) -> Program | None:
+def _search(task: Task, bounds: Bounds, nested: bool, draw: Callable[[Lengths], list[Batch]]) -> Program | None:
     examples: list[np.ndarray] = []
     targets: list[np.ndarray] = []
-    sums = _constant_sums(task, list(sample(task, LENGTHS[1], STRINGS, seed=0)))
-    for number, lengths in enumerate(LENGTHS):
-        for batch in sample(task, lengths, STRINGS, seed=number):
+    sums = _constant_sums(task, draw(LENGTHS[0]))
+    for lengths in LENGTHS:
+        for batch in draw(lengths):
             names, values = _features(task, batch, bounds, nested, sums)
             examples.append(values)
             targets.append(batch.targets.numpy())
-        if not examples:
-            continue
         tree = _grow(np.concatenate(examples), np.concatenate(targets), MOST_LEAVES)
         if tree is None:
             return None
         program = _program(task, names, tree)
-        if _is_right(program, task, LENGTHS[-1], seed=100) and all(
-            _is_right(program, task, (n, 2 * n), seed=101) for n in LONG_LENGTHS
-        ):
+        if all(_is_right(program, task, batch) for each in (LENGTHS[-1], LONG_LENGTHS) for batch in draw(each)):
             return program
     return None
 
 
-def _is_right(program: Program, task: Task, lengths: tuple[int, int], seed: int) -> bool:
-    return all(
-        (predicted_targets(program, task, batch) == batch.targets.numpy()).all()
-        for batch in sample(task, lengths, STRINGS, seed)
-    )
+def _is_right(program: Program, task: Task, batch: Batch) -> bool:
+    return bool((predicted_targets(program, task, batch) == batch.targets.numpy()).all())
 
 
 # ---- features ----

@@ -126,5 +126,7 @@ def _targets(program: Program, task: Task, legal: np.ndarray) -> np.ndarray:
     if task.labels == "legal":
         legal = legal & (np.arange(legal.shape[1]) < legal.shape[1] - 1)
     classes = class_ids(program, task)
-    sets, place = np.unique(legal, axis=0, return_inverse=True)
-    return np.array([classes.get(tuple(map(bool, each)), UNDECIDED) for each in sets])[place.reshape(-1)]
+    rows: dict[bytes, int] = {}
+    place = [rows.setdefault(row.tobytes(), len(rows)) for row in legal]
+    sets = [tuple(map(bool, row)) for row in rows]
+    return np.array([classes.get(each, UNDECIDED) for each in sets], np.int64)[place]
