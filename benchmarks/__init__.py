@@ -32,5 +32,5 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
     Benchmark("compiler", seconds=110, requires=("torch", "lark", *BUILT)),
-    Benchmark("predictions", seconds=120, requires=("torch", "lark", "automata", *BUILT)),
+    Benchmark("predictions", seconds=60, requires=("torch", "lark", "automata", *BUILT)),
 )
