@@ -126,6 +126,8 @@ def run_command(options: argparse.Namespace) -> None:
     plan = resumed_plan(options) if options.resume else new_plan(options)
     task, directory = plan.task, plan.directory
     _say(options, f"{task.name}, {encoding(plan.model.positions).title}: {_shape_sentence(plan)}")
+    theory = reporting.theory_sentence(task, plan.model.positions)
+    _say(options, f"theory: {theory}")
     with TrainingReport(plan.train.steps) as report:
         run = train(
             plan.model, task, plan.train, out=directory, resume=options.resume, device=plan.device, observer=report
@@ -150,6 +152,7 @@ def run_command(options: argparse.Namespace) -> None:
                 "fitted": run.fitted,
                 "predicted": result.published.predicted,
                 "prediction": prediction,
+                "theory": theory,
                 "outcome": outcome,
                 "published": result.published.accuracy,
                 **result.table.as_dict(),
@@ -157,7 +160,7 @@ def run_command(options: argparse.Namespace) -> None:
         )
         return
     _print_table(reporting.accuracy_rows(result))
-    print(f"\npredicted: {prediction}\noutcome:   {outcome}\nfigure:    {figure_path}")
+    print(f"\npredicted: {prediction}\ntheory:    {theory}\noutcome:   {outcome}\nfigure:    {figure_path}")
 
 
 def evaluate_command(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from lengen_fast.lengths import Number, Pair, bounds, exceeds, extent
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
 from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
+from lengen_fast.tasks import Task
 from lengen_fast.training import default_configs
 
 CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
@@ -125,6 +126,19 @@ def prediction_sentence(task: str, positions: str) -> str:
         return f"the paper makes no prediction for {task} with {title}"
     known = f"a {CLASSES[positions]} program is known" if predicted else f"no {CLASSES[positions]} program is known"
     return f"the paper predicts that {task} with {title} {'generalizes' if predicted else 'fails'}: {known}"
+
+
+def theory_sentence(task: Task, positions: str) -> str:
+    """What ``lengen predict`` says of a task and an encoding: the outcome, and the claim it rests on."""
+    from lengen_fast.theory import predict
+
+    if positions not in ("ape", "nope"):
+        return f"no verdict for {encoding(positions).title}"
+    try:
+        outlook = getattr(predict(task), positions)
+    except ValueError as error:
+        return f"no verdict: {error}"
+    return f"{outlook.outcome}. {outlook.claim}"
 
 
 def outcome_sentence(result: Outcome) -> str:

@@ -51,6 +51,8 @@ def test_run_writes_the_whole_directory_and_prints_outcome_beside_prediction(fin
     ]
     assert (directory / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert "predicted: the paper predicts that binary_majority with APE generalizes" in printed
+    assert printed.count("theory:") == 2
+    assert printed.index("theory: generalizes. The program of the standard library") < printed.index("trained")
     assert "outcome:" in printed
     assert "99.99%" in printed  # the published figure of the second bin
 
@@ -67,6 +69,7 @@ def test_json_puts_one_object_on_standard_output_and_nothing_else(finished, tmp_
     )
     content = json.loads(result.stdout)
     assert content["predicted"] is True
+    assert content["theory"].startswith("generalizes. ")
     assert content["lines"][0]["low"] == 60
     content = json.loads(lengen("evaluate", directory, "--lengths", "80", "--count", "5", "--json").stdout)
     assert content["lines"][0]["count"] == 5
