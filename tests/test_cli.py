@@ -177,7 +177,7 @@ def test_report_pools_seeds_and_draws_one_figure(finished, tmp_path, capsys):
     assert (tmp_path / "both.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("command", ["tasks", "generate", "run", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["tasks", "generate", "run", "evaluate", "report", "crasp"])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

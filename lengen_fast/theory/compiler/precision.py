@@ -49,16 +49,54 @@ class Precision:
         """Largest relative error of a number when it is stored."""
         return 2.0**-self.digits
 
-    def mean_error(self, n: int, magnitude: int) -> float:
-        """Largest absolute error of a mean of n integers up to ``magnitude``."""
+    def mean_error(self, magnitude: int) -> Error:
+        """Largest absolute error of the mean of integers up to ``magnitude``."""
         if self.sums_weights:
-            return magnitude * (n + 4) * 2.0**-self.sum_digits
-        return magnitude * self.relative_mean_error
+            unit = magnitude * 2.0**-self.sum_digits
+            return Error(4 * unit, unit)
+        return Error(magnitude * self.relative_mean_error)
 
     @property
     def relative_mean_error(self) -> float:
         """Largest relative error of a mean whose sum is exact: a division, with one ulp to spare, and storing it."""
         return 2 * 2.0**-self.sum_digits + (self.rounding if self.digits < self.sum_digits else 0.0)
+
+
+@dataclass(frozen=True)
+class Error:
+    """At length n an absolute error of at most ``fixed`` + ``growing`` * n."""
+
+    fixed: float
+    growing: float = 0.0
+
+    def __add__(self, other: Error) -> Error:
+        return Error(self.fixed + other.fixed, self.growing + other.growing)
+
+    def times(self, factor: int) -> Error:
+        return Error(abs(factor) * self.fixed, abs(factor) * self.growing)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """What decides to which length one comparison of ratios is exact.
+
+    Attributes:
+        error: of its sum, but for what is a multiple of the unit.
+        relative: error of each of its terms, relative to the term.
+        beside: the most that stands beside its means, in units.
+        one_sign: no term takes away from another, so that |sum| is at most the argument and what stands beside it.
+    """
+
+    error: Error
+    relative: float
+    beside: float
+    one_sign: bool
+
+    def holds(self, n: int) -> bool:
+        """Whether the sign of the argument, an odd multiple of half a unit, is right at length n."""
+        if self.one_sign:
+            return self.relative * (4 * self.beside + 3) < 1
+        return (self.error.fixed + self.error.growing * n) * n + self.relative * self.beside < 0.5
 
 
 PRECISIONS = {
@@ -76,16 +114,14 @@ def guaranteed_length(layout: Layout, precision: Precision) -> int:
     """Tokens up to which every unit of the model is exact; 0 if its integers do not fit the dtype."""
     if not _integers_fit(layout, precision):
         return 0
-    comparisons = list(_comparisons(layout))
+    margins = {_margin(layout, precision, gate) for gate in _comparisons(layout)}
     most_carried = max([1, *(layout.magnitude(x.value) for x in layout.places if isinstance(x, Ratio))])
     has_unit = any(isinstance(place, (Ratio, Found)) for place in layout.places)
 
     def exact(n: int) -> bool:
         if n > 1 << precision.least and has_unit:
             return False
-        if n * most_carried > 1 << precision.sum_digits:
-            return False
-        return all(_is_exact(layout, precision, terms, constant, n) for terms, constant in comparisons)
+        return n * most_carried <= 1 << precision.sum_digits and all(margin.holds(n) for margin in margins)
 
     low, high = 0, LONGEST
     while low < high:
@@ -97,31 +133,34 @@ def guaranteed_length(layout: Layout, precision: Precision) -> int:
 Terms = list[tuple[Place, int]]
 
 
-def _comparisons(layout: Layout) -> Iterator[tuple[Terms, int]]:
-    """The terms of every argument that compares ratios, and the most that stands beside them, in halves of a unit."""
+def _comparisons(layout: Layout) -> Iterator[Gate]:
+    """The gates that compare ratios."""
     for number in layout.signals():
         gate = layout.circuit.signals[number]
         if isinstance(gate, Gate) and gate.form is not None and gate.form.is_ratio:
-            constants = [abs(2 * bound) + 1 for bound in (gate.low, gate.high) if bound is not None]
-            yield layout.terms(gate.form), max(constants) + 2
+            yield gate
 
 
-def _is_exact(layout: Layout, precision: Precision, terms: Terms, constant: int, n: int) -> bool:
-    """Whether the sign of terms + constant / 2 units is right at length n.
+def _margin(layout: Layout, precision: Precision, gate: Gate) -> Margin:
+    """Of a gate whose argument is a sum of terms and of (bound + 1 / 2) units.
 
-    Multiplying with weights and adding in any order makes a relative error of ``count`` roundings, weights included.
-    Where all terms have one sign, or there is one, |sum of terms| is at most the argument and what stands beside them.
+    Multiplying with weights and adding in any order makes a relative error of ``roundings``, weights included.
     """
-    count = len(terms) + 3
-    relative = precision.relative_mean_error + (count + 1) * precision.rounding
-    beside = constant / 2 + sum(abs(factor) for place, factor in terms if isinstance(place, Product))
+    terms = layout.terms(gate.form)
     means = [(place, factor) for place, factor in terms if not isinstance(place, Product)]
-    absolute = sum(abs(factor) * _error(layout, precision, place, n) for place, factor in means)
-    if _one_sign(means) and not precision.sums_weights:
-        return relative * (4 * beside + 3) < 1
+    products = sum(abs(factor) for place, factor in terms if isinstance(place, Product))
+    bound = max(abs(bound) for bound in (gate.low, gate.high) if bound is not None)
+    roundings = (len(terms) + 4) * precision.rounding
     sizes = sum(abs(factor) * layout.magnitude(place) for place, factor in means)
-    absolute += (count + 1) * precision.rounding * sizes
-    return absolute * n + relative * beside < 0.5
+    error = Error(roundings * sizes)
+    for place, factor in means:
+        error += _error(layout, precision, place).times(factor)
+    return Margin(
+        error=error,
+        relative=precision.relative_mean_error + roundings,
+        beside=bound + 1.5 + products,
+        one_sign=_one_sign(means) and not precision.sums_weights,
+    )
 
 
 def _one_sign(means: Terms) -> bool:
@@ -132,15 +171,16 @@ def _one_sign(means: Terms) -> bool:
     return len(signs) <= 1 and not mixed
 
 
-def _error(layout: Layout, precision: Precision, place: Place, n: int) -> float:
+def _error(layout: Layout, precision: Precision, place: Place) -> Error:
     """Largest absolute error of a ratio that a coordinate holds."""
-    if isinstance(place, Selected):
-        terms = layout.terms(place.select.form)
-        inside = sum(abs(factor) * _error(layout, precision, term, n) for term, factor in terms)
-        if len(terms) == 1 and abs(terms[0][1]) == 1:
-            return inside
-        return inside + (len(terms) + 3) * precision.rounding * layout.magnitude(place)
-    return precision.mean_error(n, layout.magnitude(place))
+    if not isinstance(place, Selected):
+        return precision.mean_error(layout.magnitude(place))
+    terms = layout.terms(place.select.form)
+    error = Error(0.0)
+    for term, factor in terms:
+        error += _error(layout, precision, term).times(factor)
+    is_copy = len(terms) == 1 and abs(terms[0][1]) == 1
+    return error if is_copy else error + Error((len(terms) + 3) * precision.rounding * layout.magnitude(place))
 
 
 def _integers_fit(layout: Layout, precision: Precision) -> bool:
