@@ -98,7 +98,10 @@ def _add_generate(group, name: str) -> argparse.ArgumentParser:
     )
     _add_task_choice(command)
     command.add_argument(
-        "--length", type=_range, metavar="MIN:MAX", help="lengths n, inclusive (default: shortest to 50)"
+        "--length",
+        type=_range,
+        metavar="MIN:MAX",
+        help="lengths n, inclusive, or two of them (default: shortest to 50)",
     )
     command.add_argument("--count", type=int, default=10, metavar="N", help="strings to print (default: 10)")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
@@ -149,7 +152,8 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
         type=_length,
         nargs="+",
         metavar="LENGTH",
-        help="lengths or ranges (default: the paper's three bins; without positions also 512 and 4096)",
+        help="lengths or ranges, of the additions also two, as 3x7 or 1:10x20:30 (default: the paper's three bins; "
+        "without positions also 512 and 4096)",
     )
     testing.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
     command.add_argument("--out", metavar="DIR", help="run directory (default: runs/TASK-POSITIONS-seedS)")

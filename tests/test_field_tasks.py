@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import lengen_fast as lf
 from lengen_fast import _engine
 from lengen_fast.tasks import LONGEST_LENGTH, Task, from_definition, task, tasks, word_problem
 from lengen_fast.tasks.algorithmic import ALGORITHMIC
@@ -485,6 +486,18 @@ def test_a_monoid_of_ones_own_survives_its_definition():
     assert again == own
     assert again.name == "left_zeros"
     assert own.oracle(own.encode("<bos> a b e a <eos>"))[1].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["histogram", "flip_flop", "word_problem_s3", "mqar", "induction_head"])
+def test_every_format_is_trained_and_evaluated(name):
+    chosen = task(name)
+    shape, config = lf.default_configs(
+        chosen, "ape", longest=40, model=dict(layers=1, width=16), train=dict(steps=3, batch=8, test_count=8)
+    )
+    run = lf.train(shape, chosen, config)
+    line = lf.evaluate(run.model, chosen, [(chosen.min_length, 40)], count=20, offsets="random").lines[0]
+    assert run.step == 3
+    assert line.positions >= line.count == 20
 
 
 # ---- the oracles refuse what is no question ----

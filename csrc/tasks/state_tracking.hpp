@@ -243,11 +243,18 @@ class WordProblem final : public RowsOf<WordProblem> {
         prefixes[place] = states[chain];
       }
     }
+    const uint8_t* times[chains];
     int64_t before = states[0];
     for (int64_t chain = 1; chain < chains; ++chain) {
-      const uint8_t* const times = products + (before << shift);
-      for (int64_t i = chain * piece; i < (chain + 1) * piece; ++i) prefixes[i] = times[prefixes[i]];
-      before = times[states[chain]];
+      times[chain] = products + (before << shift);
+      before = times[chain][states[chain]];
+    }
+    for (int64_t i = 0; chains > 1 && i < piece; ++i) {
+#pragma GCC unroll 8
+      for (int64_t chain = 1; chain < chains; ++chain) {
+        int64_t& prefix = prefixes[chain * piece + i];
+        prefix = times[chain][prefix];
+      }
     }
     for (int64_t i = chains * piece; i < n; ++i) {
       before = products[(before << shift) + x[i]];

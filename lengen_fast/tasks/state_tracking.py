@@ -4,7 +4,8 @@ What ``paper`` draws:
     modular_sum, cycle_navigation: independent symbols, as Delétang et al.; the state after the last one is asked for.
     word_problem_*: independent elements, as Merrill et al.; the product up to every element is asked for.
     flip_flop: the language FFL(0.8) of Liu et al.: the first instruction writes and the last reads, others ignore with
-        a chance of 0.8 and write or read with 0.1 each; every read is asked for.
+        a chance of 0.8 and write or read with 0.1 each; every read is asked for. (A guesser is right at half of them,
+        and so at no long string: chance 0.)
 """
 
 from __future__ import annotations
