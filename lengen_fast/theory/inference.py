@@ -25,8 +25,8 @@ from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.tasks import Task
 from lengen_fast.theory.compression import compress, shrink
-from lengen_fast.theory.product_functions import translation_variation
 from lengen_fast.theory.instances import Instances, instances
+from lengen_fast.theory.product_functions import translation_variation
 from lengen_fast.theory.regularizer import Regularizer
 from lengen_fast.training import training_loss
 

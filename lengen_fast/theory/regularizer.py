@@ -177,7 +177,7 @@ def _layer_penalty(table: Tensor, qkv_weight: Tensor, heads: int) -> Tensor:
 
 
 def _project(table: Tensor, weight: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Queries and keys [H, n, D] of a table [n, C]; ``weight`` [2 H D, C]: that of the queries, then that of the keys."""
+    """Queries and keys [H, n, D] of a table [n, C]; ``weight`` [2 H D, C]: queries' rows, then keys'."""
     queries, keys = (table @ weight.T).unflatten(1, (2, heads, -1)).permute(1, 2, 0, 3)
     return queries, keys
 
