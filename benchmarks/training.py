@@ -173,7 +173,10 @@ class PythonStrings(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         lengths = (self.task.min_length, LONGEST_TRAINED)
         for row in python_tasks.rows(self.task, lengths, self.context):
-            yield _example(row.tokens, [IGNORED] * (row.separator + 1) + row.tokens[row.separator + 1 :], row.offset)
+            labels = [IGNORED] * len(row.tokens)
+            for place, target in zip(row.scored, row.targets, strict=True):
+                labels[place + 1] = target  # the model shifts them by one itself
+            yield _example(row.tokens, labels, row.offset)
 
 
 def _example(tokens: list[int], labels: list[int], offset: int) -> dict[str, list[int]]:
