@@ -121,8 +121,15 @@ def _with_positions(machine: Machine, nope: Outlook) -> Outlook:
 def _generalizes(positions: str, machine: Machine, joint: Product, decision: Decision) -> Outlook:
     program = parse(synthesize(joint, decision, machine.lines))
     checked = check_automaton(program, machine.automaton, machine.lines)
-    claim = f"A program of {FRAGMENTS[positions]} gives {machine.subject} after every prefix."
+    sees = _sees(joint)
+    claim = f"A program of {FRAGMENTS[positions]}{sees} gives {machine.subject} after every prefix."
     return Outlook(positions, GENERALIZES, claim, str(checked), program)
+
+
+def _sees(joint: Product) -> str:
+    symbols = ["the last symbol"] if joint.window == 1 else [f"the last {joint.window} symbols"] * (joint.window > 1)
+    parts = [*symbols, *[f"the length modulo {joint.period}"] * (joint.period > 1)]
+    return f", which besides counting sees {' and '.join(parts)}," if parts else ""
 
 
 def _fails(positions: str, machine: Machine, witness: Confusion | Group | FlipFlop, claim: str) -> Outlook:
