@@ -7,6 +7,7 @@ from regular_languages import automata
 
 from lengen_fast.automata import Automaton
 from lengen_fast.theory import semigroup
+from lengen_fast.theory.checks import Disagreement
 from lengen_fast.theory.potentials import decide
 from lengen_fast.theory.product import product, sizes
 from lengen_fast.theory.regular import check_witness
@@ -60,7 +61,7 @@ def test_a_false_witness_is_noticed():
     found = witness(automaton)
     assert isinstance(found, FlipFlop)
     wrong = FlipFlop(found.reset, found.set, found.neutral, found.access, found.states, found.rest)
-    with pytest.raises(AssertionError):
+    with pytest.raises(Disagreement, match="leads to state"):
         check_witness(automaton, wrong)
 
 

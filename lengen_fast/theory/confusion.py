@@ -20,7 +20,7 @@ from lengen_fast.theory.linear import solve
 from lengen_fast.theory.potentials import Component, Decision, label_steps
 
 Word = tuple[int, ...]
-MOST_PAIRS = 20_000
+MOST_PAIRS = 5000
 """Pairs of walks that are tried before long ones are made."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
@@ -31,12 +30,10 @@ class Questions:
         batch = self.task.sample(100, (self.task.min_length, longest))
         bounds, scored = batch.cu_seqlens.tolist(), batch.scored.numpy()
         seen: set[int] = set()
-        for begin, end in pairwise(bounds):
+        for begin in bounds[:-1]:
             first = int(scored[np.searchsorted(scored, begin)])
             seen.update(batch.tokens[begin + 1 : first].tolist())
-            separator = int(batch.tokens[first])
-            assert begin <= first < end
-        return seen, separator
+        return seen, int(batch.tokens[first])
 
     @property
     def symbols(self) -> tuple[int, ...]:
@@ -65,4 +62,4 @@ class Questions:
 def has_answers(task: Task) -> bool:
     """Whether a task asks for an answer behind its word, not for something behind every prefix."""
     batch = task.sample(1, task.reachable(task.min_length, task.min_length + 50)[0])
-    return int(batch.scored[0]) > 0 or len(batch.scored) < len(batch.tokens) - 1
+    return int(batch.scored[0]) > 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from lengen_fast.automata import Automaton
-from lengen_fast.theory.checks import check_automaton
-from lengen_fast.theory.confusion import Confusion, confusion
+from lengen_fast.theory.checks import Disagreement, check_automaton
+from lengen_fast.theory.confusion import Confusion, Word, confusion
 from lengen_fast.theory.crasp import parse
 from lengen_fast.theory.potentials import Decision
 from lengen_fast.theory.product import Product, product, sizes
@@ -121,8 +121,15 @@ def _with_positions(machine: Machine, nope: Outlook) -> Outlook:
 def _generalizes(positions: str, machine: Machine, joint: Product, decision: Decision) -> Outlook:
     program = parse(synthesize(joint, decision, machine.lines))
     checked = check_automaton(program, machine.automaton, machine.lines)
-    claim = f"A program of {FRAGMENTS[positions]} gives {machine.subject} after every prefix."
+    sees = _sees(joint)
+    claim = f"A program of {FRAGMENTS[positions]}{sees} gives {machine.subject} after every prefix."
     return Outlook(positions, GENERALIZES, claim, str(checked), program)
+
+
+def _sees(joint: Product) -> str:
+    symbols = ["the last symbol"] if joint.window == 1 else [f"the last {joint.window} symbols"] * (joint.window > 1)
+    parts = [*symbols, *[f"the length modulo {joint.period}"] * (joint.period > 1)]
+    return f", which besides counting sees {' and '.join(parts)}," if parts else ""
 
 
 def _fails(positions: str, machine: Machine, witness: Confusion | Group | FlipFlop, claim: str) -> Outlook:
@@ -149,22 +156,30 @@ def check_witness(automaton: Automaton, witness: Confusion | Group | FlipFlop) -
         What was run.
 
     Raises:
-        AssertionError: a word does not lead where the witness says.
+        Disagreement: a word does not lead where the witness says.
     """
-    ends = lambda *words: int(automaton.run(sum(words, ()))[-1])  # noqa: E731
-    if isinstance(witness, Confusion):
-        for pumps in PUMPS:
-            before = witness.access + witness.loop * pumps
-            assert (ends(before, witness.left), ends(before, witness.right)) == witness.states
-        return f"the words run through the automaton with N = {', '.join(map(str, PUMPS))}; the flow that equates them"
     for pumps in PUMPS:
-        pad = witness.neutral * pumps
-        if isinstance(witness, Group):
-            for turns in range(2 * witness.order + 1):
-                state = ends(witness.access, (witness.turn + pad) * turns)
-                assert state == witness.states[turns % witness.order]
-        else:
-            for history in ((), witness.set, witness.reset):
-                reached = [ends(witness.access, history, pad, last, pad) for last in (witness.set, witness.reset)]
-                assert tuple(reached) == witness.states
-    return f"the words run through the automaton between neutral words repeated {', '.join(map(str, PUMPS))} times"
+        for word, state in _claimed(witness, pumps):
+            if automaton.run(word)[-1] != state:
+                raise Disagreement(f"the word {word} leads to state {automaton.run(word)[-1]}, not to {state}")
+    times = ", ".join(map(str, PUMPS))
+    if isinstance(witness, Confusion):
+        return f"the words run through the automaton with N = {times}; the flow that equates them, exact"
+    return f"the words run through the automaton between neutral words repeated {times} times"
+
+
+def _claimed(witness: Confusion | Group | FlipFlop, pumps: int) -> Iterator[tuple[Word, int]]:
+    """Words, and the states that the witness says they lead to."""
+    if isinstance(witness, Confusion):
+        before = witness.access + witness.loop * pumps
+        yield before + witness.left, witness.states[0]
+        yield before + witness.right, witness.states[1]
+        return
+    pad = witness.neutral * pumps
+    if isinstance(witness, Group):
+        for turns in range(2 * witness.order + 1):
+            yield witness.access + (witness.turn + pad) * turns, witness.states[turns % witness.order]
+        return
+    for history in ((), witness.set + pad, witness.reset + pad):
+        yield witness.access + history + witness.set + pad, witness.states[0]
+        yield witness.access + history + witness.reset + pad, witness.states[1]
