@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_crasp_library import PAIRS, SOLVED, Words
 
 import lengen_fast as lf
+from lengen_fast.ops import attention_op
 from lengen_fast.tasks import DISTRIBUTIONS
 from lengen_fast.theory import compiler, standard
 from lengen_fast.theory.compiler import precision
@@ -51,7 +52,7 @@ def random_strings(program, rows, length, generator):
 
 
 @given(program_texts(), st.integers(0, 2**32 - 1), st.sampled_from([torch.float32, torch.float64]))
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=120)
 def test_random_programs(text, seed, dtype):
     program = parse(text)
     model = program.compile(64, dtype)
@@ -116,6 +117,16 @@ def test_sixteen_thousand_tokens_rising_then_falling(name):
     blocks = np.arange(16_383) * len(program.alphabet) // 16_383
     tokens = np.concatenate([[program.token("<bos>")], blocks])
     assert not differences(program, model, tokens).any()
+
+
+@pytest.mark.parametrize("name", ["dyck_1", "tomita_4", "unique_copy"])
+def test_the_kernels_of_a_gpu_are_exact_too(name, device):
+    """Counting, local and matching heads in the Triton kernels, interpreted where there is no GPU."""
+    pytest.importorskip("triton")
+    program = library(name)
+    model = program.compile(5000).to(device)
+    with attention_op.launchers_on_cpu():
+        assert compiler.verify(program, model, 40, strings=2).wrong == 0
 
 
 @pytest.mark.parametrize("name", ["abab_star", "binary_majority_interleave", "aaaa_star"])
