@@ -58,7 +58,7 @@ class Precision:
 
     @property
     def relative_mean_error(self) -> float:
-        """Largest relative error of a mean whose sum is exact: a division, with one ulp to spare, and storing it."""
+        """Largest relative error of a mean whose sum is exact: one division, twice its rounding, and storing it."""
         return 2 * 2.0**-self.sum_digits + (self.rounding if self.digits < self.sum_digits else 0.0)
 
 

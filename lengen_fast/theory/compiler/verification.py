@@ -57,10 +57,12 @@ def verify(program: Program, model: Transformer, length: int, strings: int = 8, 
 @torch.no_grad()
 def differences(program: Program, model: Transformer, tokens: np.ndarray, offset: int = 0) -> np.ndarray:
     """[T] bool: where the model's NEXT values are not those of the program."""
-    ids = torch.from_numpy(tokens)
-    found = model(ids, cu_seqlens=Packing.uniform(1, len(ids)), offsets=torch.tensor([offset]))
+    device = next(model.parameters()).device
+    ids = torch.from_numpy(tokens).to(device)
+    packing = Packing.uniform(1, len(ids), device=device)
+    found = model(ids, cu_seqlens=packing, offsets=torch.tensor([offset], device=device))
     columns = [program.token(symbol) for symbol in program.next_symbols]
-    return (found[:, columns].double().numpy() != program.legal(tokens, offset)).any(axis=1)
+    return (found[:, columns].double().cpu().numpy() != program.legal(tokens, offset)).any(axis=1)
 
 
 def hard_strings(program: Program, length: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
