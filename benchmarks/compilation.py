@@ -33,7 +33,7 @@ CAPABILITIES = {"sm80": 80, "sm90": 90, "sm100": 100}
 MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # bytes that a program may have
 WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
-LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW), 4
+LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW, tiles.SHORT), 4
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -41,12 +41,16 @@ FUNCTIONS = {
     "key_gradient": "key_gradient_kernel",
     "diagonal": "diagonal_kernel",
     "chosen_rows": "chosen_rows_kernel",
-    "split": "forward_kernel",
-    "merge": "merge_kernel",
     "table_gradient": "table_gradient_kernel",
     "short_forward": "short_forward_kernel",
     "short_backward": "short_backward_kernel",
     "distance_gradient": "distance_gradient_kernel",
+}
+PARTS = {  # where keys are in parts
+    "split": "forward_kernel",
+    "merge": "merge_kernel",
+    "split_query_gradient": "query_gradient_kernel",
+    "sum": "sum_kernel",
 }
 
 
@@ -84,13 +88,20 @@ def run(cases: list[tuple[str, str, int]]) -> dict:
 
 
 def _row(kernel: str, function, arguments: dict, architecture: str, operands: str, width: int) -> dict:
-    tile = tiles.choose(kernel, width, operands, LENGTHS[0], architecture)
     row = {"kernel": kernel, "architecture": architecture, "operands": operands, "head_width": width}
-    row |= {"tile": tile._asdict(), "most_shared": MOST_SHARED[architecture], "error": None}
+    row |= {"tile": _tile(arguments), "most_shared": MOST_SHARED[architecture], "error": None}
     try:
         return row | compile_kernel(function, arguments, CAPABILITIES[architecture])
     except Exception as error:  # a row that does not compile is a result
         return row | {"error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _tile(arguments: dict) -> dict:
+    """Blocks, warps, stages and bound of registers of a launch."""
+    names = {"num_warps": "num_warps", "num_stages": "num_stages", "maxnreg": "max_registers"}
+    tile = {name: arguments.get(option) for option, name in names.items()}
+    shape = arguments.get("SHAPE")
+    return tile if shape is None else {"block_m": shape.BLOCK_M.value, "block_n": shape.BLOCK_N.value, **tile}
 
 
 def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str, object, dict]]:
@@ -100,13 +111,15 @@ def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str
         options = {} if kind == "plain" else _options(length)
         if kind == "with options and chosen rows":
             options["query_rows"] = torch.arange(2 * length)
-        for split in (False, True):
+        for names, split in ((FUNCTIONS, False), (PARTS, True)):
+            if split and not options:
+                continue
             for function, arguments in _launches(architecture, operands, width, length, options, split):
-                for name in [name for name, each in FUNCTIONS.items() if each == function.__name__]:
-                    if function.__name__ == "forward_kernel" and (name == "split") != split:
-                        continue
+                for name in [name for name, each in names.items() if each == function.__name__]:
                     row = f"{name} with options" if options else name
-                    if row not in seen and (options or name not in {"split", "merge"}):
+                    if name == "forward" and not options and length <= tiles.SHORT:
+                        row = f"forward up to {tiles.SHORT} rows"
+                    if row not in seen:
                         seen.add(row)
                         yield row, function, arguments
 
