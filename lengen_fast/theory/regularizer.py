@@ -116,8 +116,8 @@ def _fractional_bits(values: Tensor) -> int:
 def positional_logits(model: Transformer, positions: int | None = None, keys: int | None = None) -> list[Tensor]:
     """What positions alone add to the logits: for each layer [H, n, m] with p_j^T K^T Q p_i + phi(i - j) at (i, j).
 
-    fp64, for all i and j; a causal model uses those with j <= i. Queries are the first ``positions`` of the model's, keys
-    the first ``keys`` of these; None: all. There is nothing for a model without position vectors and biases by distance.
+    fp64, for all i and j; a causal model uses those with j <= i. Queries are the first ``positions`` of the model, keys
+    the first ``keys`` of these; None: all. Nothing comes of a model without position vectors and biases by distance.
     """
     n = min(model.config.context, positions or model.config.context)
     table, columns = _table(model), n if keys is None else keys
