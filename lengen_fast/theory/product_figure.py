@@ -57,7 +57,7 @@ def save_learned(results: Sequence[Learned], path: Path) -> None:
             result = found[target, width]
             _draw_split(row[1 + 4 * index :], result.products, result.parts, HEIGHT, result.protocol.window)
     _titles(panels[0], ["target"] + [f"{name}, width {w}" for w in widths for name in ("learned", *PART_NAMES)])
-    _finish(figure, panels, HEIGHT, "the dashed line is the greatest distance that training sees")
+    _finish(figure, panels, "the dashed line is the greatest distance that training sees")
     write_figure(figure, path)
 
 
@@ -69,14 +69,14 @@ def save_heads(heads: Sequence[Head], window: int | None, path: Path) -> None:
         _draw_split(row, head.products, head.parts, height, window)
         row[0].set_ylabel(f"layer {head.layer}, head {head.head}", fontsize=8)
     _titles(panels[0], ["$p_i K^T Q p_j$", *PART_NAMES])
-    _finish(figure, panels, height, "the dashed line is the greatest distance in a training string" if window else "")
+    _finish(figure, panels, "the dashed line is the greatest distance in a training string" if window else "")
     write_figure(figure, path)
 
 
 def _panels(rows: int, columns: int):
     from matplotlib.figure import Figure  # slow to import
 
-    figure = Figure(figsize=(1.75 * columns + 0.7, 1.75 * rows + 0.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=(1.75 * columns + 0.7, 1.75 * rows + 0.8), dpi=160, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -90,7 +90,7 @@ def _draw_split(row, products: Tensor, parts: Parts, height: float, window: int 
 def _map(axes, values: Tensor, height: float, window: int | None) -> None:
     n = len(values)
     shown = torch.where(torch.ones(n, n).tril() > 0, values.double(), torch.nan)
-    axes.imshow(shown.numpy(), cmap="RdBu_r", vmin=-height, vmax=height, interpolation="nearest")
+    axes.imshow(shown.numpy(), cmap="RdBu_r", vmin=-height, vmax=height)
     if window is not None and window < n:
         axes.plot([-0.5, n - window - 0.5], [window - 0.5, n - 0.5], color="#35424e", linewidth=0.6, linestyle="--")
     axes.set_xticks([])
@@ -103,7 +103,8 @@ def _titles(row, titles: Sequence[str]) -> None:
         axes.set_title(title, fontsize=8)
 
 
-def _finish(figure, panels, height: float, note: str) -> None:
-    bar = figure.colorbar(panels[0][0].images[0], ax=panels[:, -1].tolist(), shrink=0.8, extend="both")
-    bar.set_label(f"logits; query i down, key j across{'; ' + note if note else ''}", fontsize=7)
+def _finish(figure, panels, note: str) -> None:
+    bar = figure.colorbar(panels[0][0].images[0], ax=panels[:, -1].tolist(), shrink=0.9, extend="both")
+    bar.set_label("logits", fontsize=7)
     bar.ax.tick_params(labelsize=7)
+    figure.supxlabel(f"query i down, key j <= i across{'; ' + note if note else ''}", fontsize=8)
