@@ -44,7 +44,17 @@ def parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
     whole = _Parser(prog="lengen", description=DESCRIPTION)
     whole.add_argument("--version", action="version", version=_version())
     group = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_tasks, _add_generate, _add_run, _add_evaluate, _add_report, _add_predict, _add_crasp):
+    for add in (
+        _add_tasks,
+        _add_generate,
+        _add_run,
+        _add_evaluate,
+        _add_report,
+        _add_predict,
+        _add_crasp,
+        _add_infer,
+        _add_phi,
+    ):
         name = add.__name__.removeprefix("_add_")
         one = add(group, name)
         one.set_defaults(command=commands[name])
@@ -272,3 +282,55 @@ def _crasp_action(group, name: str, summary: str, example: str) -> argparse.Argu
     action.add_argument("--alphabet", metavar="SYMBOLS", help="for a template, with spaces between them")
     action.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return action
+
+
+def _add_infer(group, name: str) -> argparse.ArgumentParser:
+    command = _command(
+        group,
+        name,
+        "fit each n exactly up to length n/2 with a small regularizer R, and test up to n",
+        "lengen infer binary_majority --sizes 8 16 32",
+    )
+    command.add_argument("task", metavar="TASK", help="a name from lengen tasks")
+    command.add_argument("--sizes", type=int, nargs="+", metavar="N", help="increasing (default: 8 16 32)")
+    command.add_argument(
+        "--symbols", type=int, metavar="V", help="of the alphabet, where it can grow (default: the greatest size)"
+    )
+    command.add_argument("--seeds", type=int, metavar="S", help="initial weights a shape (default: 2)")
+    command.add_argument("--steps", type=int, metavar="N", help="most steps of a fit (default: 4000)")
+    command.add_argument("--rounds", type=int, metavar="N", help="of raised penalties after a fit (default: 4)")
+    command.add_argument("--out", metavar="DIR", help="directory of the search (default: runs/infer-TASK)")
+    command.add_argument("--resume", action="store_true", help="go on with the interrupted search in --out")
+    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return command
+
+
+def _add_phi(group, name: str) -> argparse.ArgumentParser:
+    command = _command(
+        group,
+        name,
+        "learn functions of two positions as products, or show those of a trained model",
+        "lengen phi --targets previous third 'j == i - 4' --widths 32 256",
+    )
+    command.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run directory: show the products of its heads instead"
+    )
+    command.add_argument(
+        "--targets",
+        nargs="+",
+        metavar="T",
+        help="previous (j == i - 1), recent (j > i - 2), third ((i - j) %% 3 == 0), before (j < i), prime "
+        "(prime(i - j)), or any such condition (default: these five)",
+    )
+    command.add_argument("--widths", type=int, nargs="+", metavar="C", help="of the vectors (default: 32 256)")
+    command.add_argument("--steps", type=int, metavar="N", help="of Adam (default: 15000)")
+    command.add_argument("--seed", type=int, metavar="S", help="of initial values and offsets (default: 0)")
+    command.add_argument(
+        "--reach", type=int, default=8, metavar="D", help="greatest distance of the local part (default: 8)"
+    )
+    command.add_argument(
+        "--longest-period", type=int, default=12, metavar="N", help="of the periodic part (default: 12)"
+    )
+    command.add_argument("--out", default="phi.png", metavar="FILE", help="the figure (default: phi.png)")
+    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return command

@@ -1,4 +1,4 @@
-"""The command ``lengen``: tasks, generate, run, evaluate, report, predict, crasp."""
+"""The command ``lengen``: tasks, generate, run, evaluate, report, predict, crasp, infer, phi."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _complain(error: BaseException, code: int) -> int:
 def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> int:
     step = getattr(interruption, "step", None)
     if step is None:
-        print("lengen: stopped", file=sys.stderr)
+        print("; ".join(["lengen: stopped", *map(str, interruption.args)]), file=sys.stderr)
         return INTERRUPTED
     task = f"{options.task} " if options.task else ""
     print(
@@ -233,6 +233,21 @@ def predict_command(options: argparse.Namespace) -> None:
     command.predict(options)
 
 
+def infer_command(options: argparse.Namespace) -> None:
+    """Follow the idealized inference."""
+    from lengen_fast import infer_command as command
+
+    command.show(options, *command.infer(options))
+
+
+def phi_command(options: argparse.Namespace) -> None:
+    """Learn products of positions, or look at those of a trained model."""
+    from lengen_fast import infer_command
+    from lengen_fast import phi_command as command
+
+    infer_command.show(options, *command.phi(options))
+
+
 COMMANDS = {
     "tasks": tasks_command,
     "generate": generate_command,
@@ -241,6 +256,8 @@ COMMANDS = {
     "report": report_command,
     "predict": predict_command,
     "crasp": crasp_command,
+    "infer": infer_command,
+    "phi": phi_command,
 }
 
 # ---- sentences ----

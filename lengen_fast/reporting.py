@@ -190,6 +190,11 @@ def save_figure(results: Sequence[Outcome], path: Path) -> None:
         _draw_group(axes, group, COLOURS[number % len(COLOURS)])
     _draw_chance(axes, results)
     _finish_axes(axes, results)
+    write_figure(figure, path)
+
+
+def write_figure(figure, path: Path) -> None:
+    """A matplotlib figure as a PNG, written under another name and renamed."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_atomically(path, content.getvalue())

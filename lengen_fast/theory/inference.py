@@ -24,26 +24,14 @@ from lengen_fast.evaluation import wilson_interval
 from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.tasks import Task
+from lengen_fast.theory.candidates import Candidate, Shape, Store
 from lengen_fast.theory.compression import compress, shrink
 from lengen_fast.theory.instances import Instances, instances
 from lengen_fast.theory.product_functions import translation_variation
 from lengen_fast.theory.regularizer import Regularizer
-from lengen_fast.training import training_loss
+from lengen_fast.training import TrainConfig, training_loss
 
 Observer = Callable[[int, str], None]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Layers, heads, width of the residual stream, and units of each MLP."""
-
-    layers: int
-    heads: int
-    width: int
-    units: int
-
-    def __str__(self) -> str:
-        return f"{self.layers}/{self.heads}/{self.width}/{self.units}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class Search:
         seeds: initial weights a shape.
         fit_steps: most steps until every string is right.
         rounds, round_steps: then, so many times, so many steps with greater penalties, as long as the fit is exact
-            at one of the tests of a round.
+            at the end of a round.
         penalty, penalty_factor: coefficient of the positional-product penalty in the first round, and what it is
             multiplied by before each further one.
         decay, decay_factor: the same of the weight decay, which in rounds shrinks every parameter.
@@ -71,11 +59,11 @@ class Search:
     shapes: tuple[Shape, ...] = (Shape(1, 1, 16, 1), Shape(2, 1, 64, 1), Shape(2, 2, 32, 128))
     seeds: int = 2
     fit_steps: int = 4000
-    rounds: int = 6
+    rounds: int = 4
     round_steps: int = 500
     penalty: float = 1e-3
     penalty_factor: float = 4.0
-    decay: float = 0.25
+    decay: float = 0.5
     decay_factor: float = 2.0
     learning_rate: float = 3e-3
     batch: int = 64
@@ -92,54 +80,19 @@ class Search:
         """Steps of one shape and seed, at most."""
         return self.fit_steps + self.rounds * self.round_steps
 
+    @property
+    def training(self) -> TrainConfig:
+        """How a fit is trained, as the config.json of a run says it."""
+        return TrainConfig(steps=self.fit_steps, batch=self.batch, learning_rate=self.learning_rate)
+
     def as_dict(self) -> dict:
-        """Plain values, as config.json holds them."""
+        """Plain values, as config.json holds them; the inverse of ``from_dict``."""
         return asdict(self) | {"shapes": [list(asdict(shape).values()) for shape in self.shapes]}
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """What one shape and seed came to at one n.
-
-    Attributes:
-        n: see ``Finding``; shape, seed: of the model.
-        steps: that were taken.
-        rounds: of raised penalties after which the fit was exact.
-        regularizer: of the compressed model with the least R, or None if nothing fitted.
-        variation: of that model, see ``product_functions.translation_variation``.
-        right, asked: strings of lengths above n/2 up to n that it gets right, and all of them.
-    """
-
-    n: int
-    shape: Shape
-    seed: int
-    steps: int
-    rounds: int
-    regularizer: Regularizer | None
-    variation: float
-    right: int
-    asked: int
-
-    @property
-    def agreement(self) -> float:
-        """Share of the strings above n/2 that are right at every scored position."""
-        return self.right / self.asked
-
-    def as_dict(self) -> dict:
-        """Plain values; the inverse of ``from_dict``."""
-        return asdict(self) | {
-            "regularizer": self.regularizer.as_dict() if self.regularizer else None,
-            "agreement": self.agreement,
-        }
-
     @classmethod
-    def from_dict(cls, content: dict) -> Candidate:
+    def from_dict(cls, content: dict) -> Search:
         """The inverse of ``as_dict``."""
-        values = {name: content[name] for name in cls.__dataclass_fields__}
-        terms = values["regularizer"]
-        if terms is not None:
-            values["regularizer"] = Regularizer(**{name: terms[name] for name in Regularizer.__dataclass_fields__})
-        return cls(**values | {"shape": Shape(**values["shape"])})
+        return cls(**content | {"shapes": tuple(Shape(*shape) for shape in content["shapes"])})
 
 
 @dataclass(frozen=True)
@@ -218,16 +171,6 @@ class Inference:
         }
 
 
-class Store:
-    """Where candidates are kept, so that an interrupted search goes on. This one keeps nothing."""
-
-    def load(self, n: int, shape: Shape, seed: int) -> Candidate | None:
-        """A candidate that was saved."""
-
-    def save(self, candidate: Candidate, model: Transformer | None) -> None:
-        """Keep a candidate with its model, if it has one."""
-
-
 def infer(
     task: Task,
     sizes: Sequence[int],
@@ -262,6 +205,8 @@ def check_sizes(task: Task, sizes: Sequence[int]) -> None:
     """Raise a ValueError for sizes that do not increase or have no strings on one of their sides."""
     if not sizes or any(a >= b for a, b in itertools.pairwise(sizes)):
         raise ValueError(f"sizes must increase, such as 8 16 32, got {' '.join(map(str, sizes)) or 'none'}")
+    if not isinstance(task.min_length, int):
+        raise ValueError(f"{task.name} has strings of two lengths at once: infer takes tasks whose strings have one")
     for n in sizes:
         least = 2 * max(1, task.min_length)
         if check_integer("size", n, -(2**63), 2**63) < least:
@@ -296,7 +241,7 @@ def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, ob
                     say = _from(observer, before + seed * search.most_steps, f"n {n}, {shape}, seed {seed}")
                     attempt = _Attempt(task, n, shape, seed, search, to_fit, say)
                     candidate = attempt.candidate(to_test)
-                    store.save(candidate, attempt.best)
+                    store.save(candidate, attempt.best or attempt.model)
                 candidates.append(candidate)
             if any(candidate.regularizer for candidate in candidates):
                 break
@@ -363,7 +308,7 @@ class _Attempt:
         search = self.search
         penalty, decay = search.penalty, search.decay
         for _ in range(search.rounds):
-            note = f"R {self.least.total:.1f}" if self.least else "squeezing"
+            note = f"R {self.least.total:.1f}" if self.least else "no R yet"
             if not self._train(search.round_steps, search.learning_rate / 2, note, penalty, decay):
                 return
             self.rounds += 1

@@ -24,6 +24,7 @@ from lengen_fast.theory.regularizer import positional_logits
 from lengen_fast.theory.targets import condition, expression
 
 HEIGHT = 2 * math.log(50)  # of a target where its condition holds
+MOST_POSITIONS = 512  # of a model, that are looked at
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,53 @@ class Learned:
             "reach": self.parts.reach,
             "sizes": self.parts.sizes(),
         }
+
+
+@dataclass(frozen=True)
+class Head:
+    """What positions alone add to the logits of one head.
+
+    Attributes:
+        layer, head: from 0.
+        products: [n, n] fp64, see ``regularizer.positional_logits``.
+        parts: of the products.
+    """
+
+    layer: int
+    head: int
+    products: Tensor = field(repr=False)
+    parts: Parts = field(repr=False)
+
+    @property
+    def positions(self) -> int:
+        """n."""
+        return len(self.products)
+
+    def as_dict(self) -> dict:
+        """Plain values, without the products."""
+        return {
+            "layer": self.layer,
+            "head": self.head,
+            "period": self.parts.period,
+            "reach": self.parts.reach,
+            "sizes": self.parts.sizes(),
+        }
+
+
+def head_products(model: Transformer, reach: int = 8, longest_period: int = 12) -> list[Head]:
+    """The products of each head over the first ``MOST_POSITIONS`` positions at most.
+
+    Raises:
+        ValueError: the model has no positions, or too few for that reach and period.
+    """
+    layers = positional_logits(model, positions=MOST_POSITIONS)
+    if not layers:
+        raise ValueError("the model has no positions: products of positions need positions ape, or a local reach")
+    return [
+        Head(layer, head, products, split(products, reach, longest_period))
+        for layer, heads in enumerate(layers)
+        for head, products in enumerate(heads)
+    ]
 
 
 def learn(

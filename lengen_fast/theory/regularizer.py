@@ -113,14 +113,14 @@ def _fractional_bits(values: Tensor) -> int:
 
 
 @torch.no_grad()
-def positional_logits(model: Transformer, keys: int | None = None) -> list[Tensor]:
-    """What positions alone add to the logits: for each layer [H, n, keys] with p_j^T K^T Q p_i + phi(i - j) at (i, j).
+def positional_logits(model: Transformer, positions: int | None = None, keys: int | None = None) -> list[Tensor]:
+    """What positions alone add to the logits: for each layer [H, n, m] with p_j^T K^T Q p_i + phi(i - j) at (i, j).
 
-    fp64, for all i and j; a causal model uses those with j <= i. ``keys`` of the n positions, the first ones, are keys;
-    None: all. There is nothing for a layer without position vectors and biases by distance.
+    fp64, for all i and j; a causal model uses those with j <= i. Queries are the first ``positions`` of the model, keys
+    the first ``keys`` of these; None: all. Nothing comes of a model without position vectors and biases by distance.
     """
-    table, n = _table(model), model.config.context
-    columns = n if keys is None else keys
+    n = min(model.config.context, positions or model.config.context)
+    table, columns = _table(model), n if keys is None else keys
     layers = []
     for block in model.blocks:
         attention = block.attention
@@ -128,7 +128,7 @@ def positional_logits(model: Transformer, keys: int | None = None) -> list[Tenso
             continue
         logits = attention.qkv.weight.new_zeros(attention.heads, n, columns, dtype=torch.float64)
         if table is not None:
-            q, k = _project(table, _Block(block).query_key, attention.heads)
+            q, k = _project(table[:n], _Block(block).query_key, attention.heads)
             logits += q @ k[:, :columns].mT
         if attention.local_bias is not None:
             logits += _by_distance(attention.local_bias.double(), n, columns)
