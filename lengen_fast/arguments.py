@@ -118,9 +118,10 @@ def _add_generate(group, name: str) -> argparse.ArgumentParser:
     command.add_argument("--distribution", metavar="D", help=DISTRIBUTION_HELP)
     command.add_argument(
         "--format",
-        choices=("text", "json"),
+        choices=("text", "tokens", "json"),
         default="text",
-        help="text: tokens between spaces; json: one object a line, with scored positions and targets",
+        help="text: tokens, and what is to be predicted below each one that is scored; tokens: one string a line; "
+        "json: one object a line, with scored positions and targets (default: text)",
     )
     return command
 
@@ -199,11 +200,17 @@ def _add_report(group, name: str) -> argparse.ArgumentParser:
     command = _command(
         group,
         name,
-        "draw accuracy against length of some runs in one figure",
-        "lengen report runs/majority-nope-seed* --out majority.png",
+        "draw accuracy against length of some runs in one figure, or an automaton",
+        "lengen report runs/majority-nope-seed* --out majority.png\n  lengen report --automaton tomita_4",
     )
-    command.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
-    command.add_argument("--out", default="accuracy.png", metavar="FILE", help="the figure (default: accuracy.png)")
+    command.add_argument("runs", nargs="*", metavar="RUN", help="run directories")
+    command.add_argument(
+        "--automaton",
+        metavar="NAME",
+        help="instead, print the automaton of a regular language: a name from lengen tasks, a regular expression or a "
+        "DFA file; where graphviz is installed also draw it",
+    )
+    command.add_argument("--out", metavar="FILE", help="the figure (default: accuracy.png, or NAME.svg)")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return command
 

@@ -15,9 +15,7 @@ from lengen_fast.positions import encoding
 from lengen_fast.progress import duration
 
 if TYPE_CHECKING:
-    from lengen_fast.data import Batch
     from lengen_fast.plan import Plan
-    from lengen_fast.tasks import Task
     from lengen_fast.training import Run
 
 FAILURE, INTERRUPTED = 1, 130
@@ -82,21 +80,21 @@ def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> in
 def tasks_command(options: argparse.Namespace) -> None:
     """List every task, or describe one."""
     import lengen_fast as lf
+    from lengen_fast import catalogue
 
-    described = [lf.task(name) for name in ([options.task] if options.task else lf.tasks())]
     if options.json:
-        _print_json({"tasks": [_as_json(task) for task in described]})
+        names = [options.task] if options.task else lf.tasks()
+        _print_json({"tasks": [catalogue.as_dict(lf.task(name)) for name in names]})
     elif options.task:
-        _print_table([[f"{name}:", value] for name, value in _details(described[0])])
+        _print_table([[f"{name}:", value] for name, value in catalogue.details(lf.task(options.task))])
     else:
-        _print_table(
-            [["task", "family", "from length", "description"]]
-            + [[t.name, t.family, str(t.min_length), t.description] for t in described]
-        )
+        _print_table(catalogue.rows())
+        print("", *catalogue.legend(), sep="\n")
 
 
 def generate_command(options: argparse.Namespace) -> None:
     """Print strings of a task."""
+    from lengen_fast import strings
     from lengen_fast.plan import check_count, chosen_task, with_symbols
 
     task = chosen_task(options)
@@ -110,7 +108,7 @@ def generate_command(options: argparse.Namespace) -> None:
         batch = task.sample(
             min(at_once, options.count - first), written(low, high), options.seed, options.distribution, first_row=first
         )
-        _print_strings(task, batch, options.format)
+        strings.show(task, batch, options.format, first)
 
 
 def run_command(options: argparse.Namespace) -> None:
@@ -194,10 +192,16 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def report_command(options: argparse.Namespace) -> None:
-    """Draw one figure of some runs."""
-    from lengen_fast import reporting
+    """Draw one figure of some runs, or an automaton."""
+    from lengen_fast import automaton_report, reporting
     from lengen_fast.runs import RunDirectory
 
+    if (options.automaton is None) == (not options.runs):
+        raise ValueError("give run directories, or --automaton NAME")
+    if options.automaton is not None:
+        content, text = automaton_report.report(options.automaton, options.out)
+        return _print_json(content) if options.json else print(text)
+    options.out = options.out or "accuracy.png"
     results = [reporting.outcome(RunDirectory.open(path)) for path in options.runs]
     reporting.save_figure(results, Path(options.out))
     if options.json:
@@ -263,23 +267,6 @@ COMMANDS = {
 # ---- sentences ----
 
 
-def _as_json(task: Task) -> dict:
-    names = ("name", "family", "min_length", "chance", "description")
-    return {**{name: getattr(task, name) for name in names}, "hard": task.hard_means}
-
-
-def _details(task: Task) -> list[tuple[str, str]]:
-    return [
-        ("task", task.name),
-        ("strings", task.description),
-        ("family", task.family),
-        ("from length", str(task.min_length)),
-        ("chance", f"{task.chance:.3g}"),
-        ("distributions", ", ".join(task.distributions)),
-        ("hard", task.hard_means),
-    ]
-
-
 def _shape_sentence(plan: Plan) -> str:
     model, train = plan.model, plan.train
     table = f", {model.context} positions" if model.longest is not None else ""
@@ -316,26 +303,6 @@ def _print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _print_strings(task: Task, batch: Batch, form: str) -> None:
-    bounds = batch.cu_seqlens.tolist()
-    for index in range(batch.rows):
-        begin, end = bounds[index], bounds[index + 1]
-        names = task.decode(batch.tokens[begin:end].tolist())
-        if form == "text":
-            print(" ".join(names))
-            continue
-        chosen = (batch.scored >= begin) & (batch.scored < end)
-        print(
-            json.dumps(
-                {
-                    "tokens": names,
-                    "scored": (batch.scored[chosen] - begin).tolist(),
-                    "targets": task.decode(batch.targets[chosen].tolist()),
-                }
-            )
-        )
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def test_learning_gives_up():
 
 
 def test_the_automaton_of_parity(asked):
-    learned = learned_answers(asked["parity"])
+    learned = learned_answers(asked["parity"], (0, 1), 24)
     assert learned.transitions.tolist() == [[0, 1], [1, 0]]
-    assert learned_answers(asked["binary_majority"]) is None  # ties are no questions
+    assert learned_answers(asked["binary_majority"], (0, 1), 24) is None  # ties are no questions
 
 
 @pytest.mark.parametrize("name", ["binary_majority", "dyck_1", "a_n_b_n", "boolean_5"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lengen_fast as lf
+from lengen_fast import catalogue
 from lengen_fast.automata import Automaton
 from lengen_fast.cli import main
 from lengen_fast.theory import predict_regex
@@ -36,6 +37,62 @@ def test_verdicts_are_the_predictions_of_the_paper(name):
             assert outlook.outcome == ("unknown" if unknown else "fails")
             assert (outlook.witness is None) == unknown
             assert outlook.program is outlook.period is outlook.reach is outlook.depth is None
+
+
+FIELD = {  # beside the paper's tasks; what the literature knows of them
+    "mode": ("generalizes", "generalizes"),  # as majority
+    "mode_20": ("generalizes", "generalizes"),
+    "count_3": ("generalizes", "generalizes"),  # a threshold
+    "bucket_sort": ("generalizes", "generalizes"),  # counts of each symbol
+    "induction_head": ("generalizes", "unknown"),  # one local relation
+    "histogram": ("unknown", "unknown"),
+    "mqar": ("unknown", "unknown"),
+    "flip_flop": ("fails", "fails"),  # arXiv 2306.00946
+    **dict.fromkeys(("reverse", "duplicate", "selective_copy"), ("fails", "fails")),  # as repeat_copy
+    **dict.fromkeys(("modular_sum", "modular_sum_31", "cycle_navigation"), ("fails", "fails")),  # as parity
+    **dict.fromkeys(("word_problem_z60", "word_problem_s3", "word_problem_a5", "word_problem_s5"), ("fails", "fails")),
+    **dict.fromkeys(("decimal_addition", "multi_operand_addition_reversed"), ("fails", "fails")),  # as addition
+}
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_verdicts_for_tasks_of_the_field(name):
+    verdict = lf.predict(name)
+    assert outcomes(verdict) == FIELD[name]
+    for outlook in (verdict.ape, verdict.nope):
+        assert (outlook.program is not None) == (outlook.outcome == "generalizes")
+        assert (outlook.witness is not None) == (outlook.outcome == "fails")
+
+
+def test_recorded_verdicts_are_those_of_today():
+    """Those that ``lengen tasks`` shows; the verdicts on the paper's tasks are tested above."""
+    recorded = {name: catalogue.prediction(name) for name in lf.tasks()}
+    for name, (ape, nope) in FIELD.items():
+        assert name not in recorded or recorded[name] == {"ape": ape, "nope": nope}
+    for name in PREDICTED:
+        for positions in ("ape", "nope"):
+            predicted = lf.published(name, positions).predicted
+            unknown = positions == "nope" and name in UNKNOWN
+            expected = "generalizes" if predicted else "unknown" if unknown else "fails"
+            assert recorded[name][positions] == expected
+    for name in set(recorded) - set(FIELD) - set(PREDICTED):
+        assert recorded[name] == dict(zip(("ape", "nope"), outcomes(lf.predict(name)), strict=True))
+
+
+def test_the_witness_on_a_flip_flop_stands_in_its_own_strings():
+    task, witness = lf.task("flip_flop"), lf.predict("flip_flop").ape.witness
+    for last, other in ((witness.set, witness.reset), (witness.reset, witness.set)):
+        bits = []
+        for history in ((), other):
+            word = [*witness.access, *history, *witness.neutral * 5, *last, *witness.neutral * 5, *witness.rest]
+            for bit in task.encode("01").tolist():
+                try:
+                    _, targets = task.oracle([task.bos, *word, bit, task.eos])
+                except ValueError:
+                    continue
+                bits.append(int(targets[-1]))
+        assert len(bits) == 2
+        assert bits[0] == bits[1]
 
 
 def test_there_are_fifty_predictions_and_more():

@@ -33,6 +33,7 @@ __all__ = [
     "Language",
     "Task",
     "from_definition",
+    "is_task",
     "language",
     "task",
     "task_from_function",
@@ -60,6 +61,11 @@ _NUMBERED = (MODES, COUNTS, BUCKET_SORTS, MODULAR_SUMS, CYCLES, CYCLIC_GROUPS, S
 def tasks() -> dict[str, str]:
     """Name and one-line description of every task."""
     return {name: each.description for name, each in _REGISTRY.items()}
+
+
+def is_task(name: str) -> bool:
+    """Whether :func:`task` knows the name."""
+    return name in _REGISTRY or _numbered(name) is not None
 
 
 def task(name: str, *, symbols: int | None = None, labels: str | None = None) -> Task:

@@ -134,6 +134,7 @@ ALGORITHMIC = (
         "chance stops any, and every column above it up to the leading one hands the carry on",
         citation=CITATION,
         symbols=("0", "1", "+", "="),
+        label="the sum behind =",
         geometry=Geometry(4, tokens_at=lambda n: 2 * n, context_for=lambda longest: 2 * longest),
         answer=oracles.addition,
         pairs=TWO_NUMBERS,

@@ -68,6 +68,7 @@ def _addition(name: str, least_first: bool) -> PairedTask:
         "every column above it up to the leading digit of the longest number hands the carry on",
         citation=COUPLING if many else ABACUS,
         symbols=(*map(str, range(10)), "+", "="),
+        label="the sum behind =",
         geometry=Geometry(4, tokens_at=lambda n: 2 * n, context_for=lambda longest: 2 * longest),
         answer=least_significant_first if least_first else most_significant_first,
         pairs=MANY_NUMBERS if many else TWO_NUMBERS,

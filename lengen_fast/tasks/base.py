@@ -94,6 +94,7 @@ class Task:
         citation: where the task comes from.
         symbols: names of the ordinary tokens.
         alphabet_grows: whether long strings need more symbols, see :meth:`with_symbols`.
+        label: what is to be predicted, and where.
         chance: exact match of a guesser that knows the format but not the answer.
         distributions: the ways to draw its strings.
         geometry: how long its strings are.
@@ -108,6 +109,7 @@ class Task:
     geometry: Geometry = field(repr=False)
     answer: Oracle = field(repr=False)
     alphabet_grows: bool = False
+    label: str = "the answer behind <sep>"
     chance: float = 0.0
     distributions: tuple[str, ...] = ("paper", "hard")
 

@@ -69,6 +69,7 @@ def task_from_function(
         hard_means="there is none" if hard is None else f"the Python function {getattr(hard, '__name__', 'hard')}",
         citation="",
         symbols=_checked_names(symbols),
+        label="what the function says",
         geometry=Geometry(shortest, tokens_at=size, context_for=size),
         answer=oracle or _no_oracle,
         chance=chance,

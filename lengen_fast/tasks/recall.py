@@ -64,6 +64,7 @@ RECALL = (
         hard_means="near misses: consecutive keys, and one value throughout but for one to three pairs",
         citation=ZOOLOGY,
         symbols=NumberedSymbols(150, last=VALUES),
+        label="the value at each key behind <sep>",
         geometry=Geometry(
             2, tokens_at=lambda n: n + n // 2 + 3, context_for=lambda n: n + n // 2 + 3, stride=2, spare_symbols=0
         ),
@@ -77,6 +78,7 @@ RECALL = (
         hard_means="far and alike: the trigger in the first quarter, one letter throughout but for the one behind it",
         citation=INDUCTION,
         symbols=(*VALUES, "*"),
+        label="the letter at the second *",
         geometry=Geometry(3, tokens_at=lambda n: n + 3, context_for=lambda n: n + 3),
         answer=induction_head,
         chance=1 / 16,

@@ -136,6 +136,7 @@ def word_problem_of(name: str, monoid: Monoid, description: str, kind: type[Para
         hard_means=LONG_RUNS.format(moves="elements other than the identity", neutral="identities"),
         citation=ILLUSION,
         symbols=monoid.names,
+        label="the product at each element",
         geometry=Geometry(1, tokens_at=_framed, context_for=_framed),
         answer=word_problem_answer,
         engine="word_problem",
@@ -177,6 +178,7 @@ FLIP_FLOP_TASK = Task(
     hard_means="long neutral runs: writes and reads are one in a hundred each, and every ignored bit is the other one",
     citation=FLIP_FLOP,
     symbols=("w", "r", "i", "0", "1"),
+    label="the bit at each r",
     geometry=Geometry(4, tokens_at=_framed, context_for=_framed, stride=2),
     answer=flip_flop,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,19 @@ from lengen_fast.tasks import task as task_named
 from lengen_fast.theory import regular
 from lengen_fast.theory.checks import check_task
 from lengen_fast.theory.communication import FoolingFamily, fooling_family
+from lengen_fast.theory.confusion import Word
 from lengen_fast.theory.crasp import Program, program_for
 from lengen_fast.theory.learning import Learned, learn
-from lengen_fast.theory.questions import Questions, has_answers
+from lengen_fast.theory.questions import PrefixQuestions, Questions, has_answers
 from lengen_fast.theory.search import Bounds, search
 from lengen_fast.theory.verdict import FAILS, FRAGMENTS, GENERALIZES, UNKNOWN, Outlook
 
 SYMBOLS_TRIED = 12
 """Of a task whose alphabet grows."""
 SHORT_WORDS = 500
+FEW_SYMBOLS = 4
+FEW_STATES, MANY_STATES = 24, 256
+"""Of automata learned from answers: over every symbol of a task, and over a few."""
 WITH_POSITIONS = Bounds(period=2, window=1)
 
 Outlooks = tuple[Outlook, Outlook]
@@ -52,15 +57,28 @@ def _by_oracle(task: Task) -> Outlooks:
             "words and no program found for one alphabet stands for the task."
         )
         return tuple(Outlook(positions, UNKNOWN, claim, "nothing") for positions in ("ape", "nope"))
-    if has_answers(task):
-        questions = Questions(task)
-        found = _by_automaton(questions)
-        if found is not None:
-            return found
-        family = fooling_family(questions)
-        if family is not None:
-            return tuple(_fooled(questions, family, positions) for positions in ("ape", "nope"))
-    return _by_search(task)
+    if not has_answers(task):
+        found = _by_automaton(PrefixQuestions(task))
+        return found if _fail(found) else _first_of(_by_search(task), found)
+    questions = Questions(task)
+    found = _by_automaton(questions)
+    if _fail(found):
+        return found
+    family = fooling_family(questions)
+    if family is not None:
+        return tuple(_fooled(questions, family, positions) for positions in ("ape", "nope"))
+    return _first_of(_by_search(task), found)
+
+
+def _fail(found: Outlooks | None) -> bool:
+    return found is not None and all(each.outcome == FAILS for each in found)
+
+
+def _first_of(searched: Outlooks, found: Outlooks | None) -> Outlooks:
+    """A program that search found gives the tokens of the answer, one from an automaton only what decides them."""
+    if found is None:
+        return searched
+    return tuple(one if one.outcome == GENERALIZES else other for one, other in zip(searched, found, strict=True))
 
 
 # ---- communication ----
@@ -82,38 +100,57 @@ def _fooled(questions: Questions, family: FoolingFamily, positions: str) -> Outl
 
 
 def _by_automaton(questions: Questions) -> Outlooks | None:
-    """Verdicts for the automaton that gives the answer to every word; None: there is none with few states."""
-    learned = learned_answers(questions)
+    """Verdicts for the automaton that gives the answer to every word; None: none with few states, or too few symbols.
+
+    Where words have many symbols, the automaton of those over a few of them can still show that the task is too hard.
+    """
+    everything = questions.symbols
+    learned = learned_answers(questions, everything, FEW_STATES)
+    if learned is not None:
+        return _outlooks(questions, everything, learned)
+    few = everything[:FEW_SYMBOLS]
+    learned = learned_answers(questions, few, MANY_STATES)
     if learned is None:
         return None
-    alphabet = tuple(questions.task.symbols[symbol] for symbol in questions.symbols)
+    found = _outlooks(questions, few, learned)
+    return found if few == everything or _fail(found) else None
+
+
+def _outlooks(questions: Questions, symbols: Word, learned: Learned) -> Outlooks:
+    alphabet = tuple(questions.task.symbols[symbol] for symbol in symbols)
     kinds = {answer: number for number, answer in enumerate(dict.fromkeys(learned.values))}
     marks = np.array([kinds[answer] for answer in learned.values])
-    automaton = Automaton(alphabet, learned.transitions, marks == 0)
-    lines = {f"ANSWER_{number}": marks == number for number in kinds.values()}
-    machine = regular.Machine.of(automaton, marks, "the state", lines)
-    found = regular.outlooks(machine)
-    if any(each.outcome == GENERALIZES for each in found):
-        return None  # the search may find the program of the task itself
+    machine = regular.Machine.of(Automaton(alphabet, learned.transitions, marks == 0), marks, "the state")
     evidence = (
-        f"the automaton gives the answers to all words up to length {learned.exhaustive} and to {learned.strings} of "
-        f"length {learned.length}"
+        f"the automaton gives the answers to all words up to length {learned.exhaustive}, to {learned.strings} random "
+        f"ones of length {learned.length}, and to those of drawn strings"
     )
-    of_what = f"Its answers are those of an automaton with {machine.automaton.states} states. "
+    words = "" if symbols == questions.symbols else f" to words over {', '.join(alphabet)}"
+    of_what = f"Its answers{words} are those of an automaton with {machine.automaton.states} states. "
+    found = regular.outlooks(machine)
     return tuple(replace(each, claim=of_what + each.claim, checked=f"{evidence}; {each.checked}") for each in found)
 
 
-def learned_answers(questions: Questions) -> Learned | None:
-    """The automaton of the answers, if every word is a question and few states are enough."""
-    symbols = questions.symbols
+def learned_answers(questions: Questions, symbols: Word, most_states: int) -> Learned | None:
+    """The automaton of the answers to words over some symbols, if every such word is a question.
+
+    Behind every prefix a task may ask nothing; behind a separator it has to ask.
+    """
     ask = lambda word: questions.answer(tuple(symbols[symbol] for symbol in word))  # noqa: E731
-    words: list[tuple[int, ...]] = [()]
-    for word in words:
-        if len(word) >= questions.task.min_length and ask(word) is None:
-            return None
+    if not isinstance(questions, PrefixQuestions) and not _all_are_questions(questions, symbols, ask):
+        return None
+    numbers = {symbol: number for number, symbol in enumerate(symbols)}
+    drawn = [[numbers.get(symbol) for symbol in word] for word, _ in questions.drawn()]
+    learned = learn(ask, len(symbols), most_states, [tuple(word) for word in drawn if None not in word])
+    return learned if learned is not None and len(set(learned.values)) > 1 else None
+
+
+def _all_are_questions(questions: Questions, symbols: Word, ask: Callable[[Word], Hashable]) -> bool:
+    words: list[Word] = [(0,) * questions.task.min_length, ()]
+    for word in words[1:]:
         if len(words) < SHORT_WORDS:
             words += [(*word, symbol) for symbol in range(len(symbols))]
-    return learn(ask, len(symbols))
+    return all(ask(word) is not None for word in words if len(word) >= questions.task.min_length)
 
 
 # ---- search ----

@@ -88,18 +88,24 @@ def row_growth(questions: Questions, letters: tuple[int, ...] | None = None) -> 
 
 def fooling_family(questions: Questions) -> FoolingFamily | None:
     """A family of words ``first w`` whose members all have different rows, or None."""
-    symbols = questions.symbols[:MOST_LETTERS]
-    for size in range(len(symbols), 1, -1):
-        for letters in combinations(symbols, size):
-            for first in symbols:
-                family = _family(questions, first, letters)
-                if family is not None:
-                    return family
+    for symbols in _few(questions.symbols):
+        for size in range(len(symbols), 1, -1):
+            for letters in combinations(symbols, size):
+                for first in symbols:
+                    family = _family(questions, first, letters, symbols)
+                    if family is not None:
+                        return family
     return None
 
 
-def _family(questions: Questions, first: int, letters: tuple[int, ...]) -> FoolingFamily | None:
-    tests = continuations(questions.symbols[:MOST_LETTERS])
+def _few(symbols: Word) -> list[Word]:
+    """Symbols to try, few at a time: the first ones, and the last one, often a sign, with some of them."""
+    first, mixed = symbols[:MOST_LETTERS], (*symbols[: MOST_LETTERS - 1], symbols[-1])
+    return list(dict.fromkeys((first, mixed)))
+
+
+def _family(questions: Questions, first: int, letters: Word, symbols: Word) -> FoolingFamily | None:
+    tests = continuations(symbols)
     exhaustive = 0
     while len(letters) ** exhaustive <= MOST_PREFIXES:
         members = [(first, *w) for w in product(letters, repeat=exhaustive)]
@@ -114,7 +120,7 @@ def _family(questions: Questions, first: int, letters: tuple[int, ...]) -> Fooli
                 return None
     one, other = _two_members(random, first, letters, exhaustive, alike=True)
     example = one, other, telling(questions, one, other, tests)
-    growth = row_growth(questions)
+    growth = row_growth(questions, symbols)
     return FoolingFamily(first, letters, exhaustive, LONG_PREFIXES, LONG_PAIRS, example, growth)
 
 

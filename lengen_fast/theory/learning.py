@@ -5,7 +5,7 @@ Letters: S states, A symbols.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -31,7 +31,7 @@ class Learned:
         transitions: [S, A] int32.
         values: the value of each state.
         exhaustive: all words up to this length were tried.
-        strings, length: and so many words of this length.
+        strings, length: and so many random words of this length.
     """
 
     transitions: np.ndarray
@@ -45,19 +45,22 @@ class Learned:
         return Automaton(alphabet, self.transitions, [each == value for each in self.values]).minimal()
 
 
-def learn(function: Function, symbols: int, most_states: int = MOST_STATES) -> Learned | None:
-    """The least automaton that agrees with a function on all short words and on random long ones.
+def learn(
+    function: Function, symbols: int, most_states: int = MOST_STATES, further: Sequence[Word] = ()
+) -> Learned | None:
+    """The least automaton that agrees with a function on all short words, on random long ones and on those given.
 
     Args:
         function: of words over the numbers 0 .. ``symbols`` - 1.
         most_states: where to give up.
+        further: words that say more of the function than random ones do.
 
     Returns:
         None if more states are needed.
     """
     function, exhaustive = cache(function), short_length(symbols)
     random = np.random.default_rng(0)
-    long = [tuple(map(int, word)) for word in random.integers(symbols, size=(LONG_WORDS, LONG_LENGTH))]
+    long = [tuple(map(int, word)) for word in random.integers(symbols, size=(LONG_WORDS, LONG_LENGTH))] + list(further)
     suffixes: list[Word] = [()]
     while True:
         table = _table(function, symbols, suffixes, most_states)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lengen_fast.automata import Automaton
-from lengen_fast.tasks import Language, Task, task, tasks
+from lengen_fast.tasks import Language, Task, is_task, task
 from lengen_fast.theory import answers
 from lengen_fast.theory.checks import all_words
 from lengen_fast.theory.confusion import Word
@@ -48,10 +48,9 @@ def predict(
         ValueError: an error in the expression, an unknown question, an automaton that is too large.
     """
     if isinstance(what, str):
-        if what in tasks():
-            what = task(what)
-        else:
+        if not is_task(what):
             return predict_regex(what, alphabet, question=question)
+        what = task(what)
     if alphabet is not None:
         raise ValueError(f"alphabet is {alphabet!r}; only a regular expression takes one")
     if isinstance(what, Automaton):

@@ -12,6 +12,8 @@ from lengen_fast.theory.semigroup import FlipFlop, Group
 
 GENERALIZES, FAILS, UNKNOWN = "generalizes", "fails", "unknown"
 TITLES = {"ape": "learned absolute positions", "nope": "no positions"}
+LONGEST_SHOWN, MOST_SHOWN = 120, 10
+"""Characters of a word, and states, that are printed."""
 FRAGMENTS = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP[]"}
 
 Witness = Confusion | Group | FlipFlop | FoolingFamily
@@ -118,9 +120,17 @@ def spell(word: Sequence[int], alphabet: Sequence[str]) -> str:
     return ("" if all(len(name) == 1 for name in names) else " ").join(names) or "(nothing)"
 
 
+def _shortened(word: str) -> str:
+    """A word as far as a reader wants to see it; ``as_dict`` has all of it."""
+    half = LONGEST_SHOWN // 2
+    if len(word) <= LONGEST_SHOWN:
+        return word
+    return f"{word[:half]}[... {len(word) - 2 * half} more characters, see --json ...]{word[-half:]}"
+
+
 def describe(witness: Witness, alphabet: Sequence[str]) -> list[str]:
     """A witness in sentences."""
-    w = lambda word: spell(word, alphabet)  # noqa: E731
+    w = lambda word: _shortened(spell(word, alphabet))  # noqa: E731
     match witness:
         case Confusion():
             before = [w(witness.access)] * bool(witness.access) + [f"({w(witness.loop)})^N"] * bool(witness.loop)
@@ -136,8 +146,7 @@ def describe(witness: Witness, alphabet: Sequence[str]) -> list[str]:
             return [
                 f"words: {_behind(witness.access, w)}{w(witness.turn)} counts modulo {witness.order}, and "
                 f"{w(witness.neutral)} changes nothing",
-                f"the states after 0, 1, ... turns are {', '.join(map(str, witness.states))}"
-                f"{_told_by(witness.rest, w)}",
+                f"the states after 0, 1, ... turns are {_listed(witness.states)}{_told_by(witness.rest, w)}",
             ]
         case FlipFlop():
             return [
@@ -153,6 +162,11 @@ def describe(witness: Witness, alphabet: Sequence[str]) -> list[str]:
                 f"for instance {w(one)} and {w(other)} are told apart by {w(rest)}",
             ]
     raise TypeError(f"witness must be one of {Witness}, got {type(witness).__name__}")
+
+
+def _listed(states: Sequence[int]) -> str:
+    shown = list(map(str, states))
+    return ", ".join(shown if len(shown) <= MOST_SHOWN else [*shown[: MOST_SHOWN - 2], "...", shown[-1]])
 
 
 def _behind(access: Word, w: Callable[[Word], str]) -> str:

@@ -22,7 +22,8 @@ _END_IN_LABELS = "$"  # how the name of a label set says that the string may end
 
 def program_for(task: Task) -> Program | None:
     """The program of the standard library that solves a task, over the task's alphabet; None if it has none."""
-    return standard.program(task.name, input_symbols(task)) if task.name in standard.names() else None
+    name = standard.name_for(task.name)
+    return None if name is None else standard.program(name, input_symbols(task))
 
 
 def input_symbols(task: Task) -> tuple[str, ...]:

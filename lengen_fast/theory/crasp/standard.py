@@ -1,4 +1,4 @@
-"""The standard library: for each task that arXiv 2410.02140 predicts to generalize, a program that solves it.
+"""The standard library: programs for each task that arXiv 2410.02140 predicts to generalize, and for some further ones.
 
 Every program is right at any offset, and predicts what its task scores: the next token of an answer, or the legal next
 symbols of a language with ``<end>`` among them.
@@ -6,6 +6,7 @@ symbols of a language with ``<end>`` among them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -22,6 +23,14 @@ def names() -> tuple[str, ...]:
     """The tasks that have a program."""
     files = (path.name for path in _directory().iterdir())
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)))
+
+
+def name_for(task: str) -> str | None:
+    """The name of the program that solves a task, for ``mode_20`` that of ``mode``; None: the library has none."""
+    general = re.sub(r"_\d+$", "", task)
+    if task in names():
+        return task
+    return general if general in names() and is_template(source(general)) else None
 
 
 def source(name: str) -> str:

@@ -1,0 +1,220 @@
+"""What is printed of tasks, of strings and of automata, and the data behind it."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+import lengen_fast as lf
+from lengen_fast import catalogue
+from lengen_fast.automata import Automaton
+from lengen_fast.automaton_report import dot
+from lengen_fast.cli import main
+from lengen_fast.strings import aligned
+
+REGULAR = [name for name in lf.tasks() if lf.task(name).family == "regular"]
+
+
+# ---- tasks ----
+
+
+def test_every_task_has_a_row(capsys):
+    assert main(["tasks"]) == 0
+    table, legend = capsys.readouterr().out.split("\n\n")
+    rows = table.splitlines()
+    assert rows[0].split()[:4] == ["task", "family", "alphabet", "lengths"]
+    assert [row.split()[0] for row in rows[1:]] == list(lf.tasks())
+    tomita_4 = next(row for row in rows if row.startswith("tomita_4 "))
+    cells = "tomita_4 regular 0 1 from 0 legal+end, 2 classes regular, star-free [B] yes no"
+    assert " ".join(tomita_4.split()) == cells
+    assert all(f"[{key}] " in legend for key in "BDHLM")
+
+
+def test_details_of_a_task(capsys):
+    assert main(["tasks", "ordered_blocks"]) == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["alphabet"].strip() == "a b c d e"
+    assert lines["lengths"].strip() == "from 5"
+    assert "2009.11264" in lines["known class"]
+    assert "generalizes" in lines["prediction"]
+
+
+def test_tasks_as_json(capsys):
+    assert main(["tasks", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)["tasks"]
+    assert [each["name"] for each in described] == list(lf.tasks())
+    assert all(each["citation"] and each["label"] and each["alphabet"] for each in described)
+    assert {each["prediction"]["ape"] for each in described} == {"generalizes", "fails", "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("parity", "from 0"),
+        ("binary_majority_interleave", "3, 6, 9, ..."),
+        ("tomita_6", "0, 2, 3, ..."),
+        ("a_n_b_n_c_n", "3, 6, 9, ..."),
+    ],
+)
+def test_lengths_in_words(name, text):
+    assert catalogue.lengths(lf.task(name)) == text
+
+
+def test_lengths_of_a_finite_language():
+    assert catalogue.lengths(lf.language(regex="a|ab|aba", alphabet="ab")) == "1 to 3"
+
+
+@pytest.mark.parametrize("name", REGULAR)
+def test_star_free_is_what_the_automaton_says(name):
+    """A regular language is star-free exactly if its minimal automaton counts nothing (Schützenberger)."""
+    known, _ = catalogue.known_class(name)
+    assert known == ("regular, star-free" if is_aperiodic(lf.task(name).acceptor) else "regular, not star-free")
+
+
+def is_aperiodic(automaton):
+    """Whether some power of every word does the same as the next one."""
+    letters = [tuple(column) for column in automaton.transitions.T.tolist()]
+    actions, queue = set(letters), list(letters)
+    for action in queue:
+        for letter in letters:
+            longer = tuple(letter[state] for state in action)
+            if longer not in actions:
+                actions.add(longer)
+                queue.append(longer)
+    return all(_power(action, automaton.states) == _power(action, automaton.states + 1) for action in actions)
+
+
+def _power(action, exponent):
+    result = np.arange(len(action))
+    for _ in range(exponent):
+        result = np.array(action)[result]
+    return result.tolist()
+
+
+def test_known_classes_are_of_tasks_that_exist():
+    classes = json.loads((catalogue.resources.files("lengen_fast") / "reference/known_classes.json").read_text())
+    assert set(classes["classes"]) <= set(lf.tasks())
+    assert {source for _, source in classes["classes"].values()} == set(classes["sources"])
+
+
+# ---- strings ----
+
+
+def test_targets_stand_below_the_tokens_that_are_scored(capsys):
+    assert main(["generate", "decimal_addition", "--length", "9", "--count", "3", "--seed", "5"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        main(["generate", "decimal_addition", "--length", "9", "--count", "3", "--seed", "5", "--format", "json"]) == 0
+    )
+    values = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    blocks = text.strip().split("\n\n")
+    assert len(blocks) == len(values) == 3
+    for number, (block, value) in enumerate(zip(blocks, values, strict=True)):
+        title, tokens, targets = block.splitlines()
+        assert title == f"string {number}, {len(value['scored'])} of {len(value['tokens'])} tokens scored"
+        assert tokens.split()[1:] == value["tokens"]
+        assert targets.split()[1:] == value["targets"]
+        places = [tokens.index("=")]
+        assert targets[places[0]] == value["targets"][0]
+
+
+def test_long_strings_are_broken_between_tokens():
+    tokens, targets = [f"t{place}" for place in range(100)], [f"target{place}" for place in range(100)]
+    title, *lines = "".join(aligned("title", tokens, range(100), targets, 60)).splitlines()
+    assert title == "title"
+    assert max(map(len, lines)) <= 60
+    assert [token for line in lines[::2] for token in line.split()[1:]] == tokens
+    assert [target for line in lines[1::2] for target in line.split()[1:]] == targets
+    for above, below in zip(lines[::2], lines[1::2], strict=True):
+        assert [above.index(token) for token in above.split()] == [below.index(token) for token in below.split()]
+
+
+def test_a_token_wider_than_the_line_has_one_of_its_own():
+    lines = "".join(aligned("title", ["a", "b" * 80, "c"], [0], ["x"], 40)).splitlines()
+    assert [line.split()[1:] for line in lines[1::2]] == [["a"], ["b" * 80], ["c"]]
+
+
+# ---- automata ----
+
+
+@pytest.fixture
+def without_graphviz(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_an_automaton_as_a_table(capsys, without_graphviz):
+    assert main(["report", "--automaton", "tomita_4"]) == 0
+    title, rows, ending = capsys.readouterr().out.strip().split("\n\n")
+    assert title == "tomita_4, no 000: 4 states"
+    assert [row.split() for row in rows.splitlines()] == [
+        ["state", "0", "1"],
+        ["0", "1", "0", "start,", "accepts"],
+        ["1", "2", "0", "accepts"],
+        ["2", "3", "0", "accepts"],
+        ["3", "3", "3", "reaches", "no", "member"],
+    ]
+    assert "graphviz is not installed" in ending
+
+
+def test_an_automaton_as_json(capsys, without_graphviz):
+    assert main(["report", "--automaton", "(ab)*", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    automaton = Automaton.from_dict(content["automaton"])
+    assert [automaton.accepts(word) for word in ([], [0], [0, 1], [1, 0])] == [True, False, True, False]
+
+
+def test_an_automaton_of_a_file(capsys, without_graphviz, tmp_path):
+    path = tmp_path / "even.json"
+    path.write_text(json.dumps(Automaton.from_regex("(aa)*").as_dict()))
+    assert main(["report", "--automaton", str(path)]) == 0
+    assert "2 states" in capsys.readouterr().out
+
+
+def test_a_drawing_is_made_by_graphviz(capsys, without_graphviz, tmp_path):
+    program = tmp_path / "dot"
+    program.write_text(f'#!{os.path.realpath("/bin/sh")}\nread first\necho "$1 $first"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    assert main(["report", "--automaton", "aa_star"]) == 0
+    assert "figure: aa_star.svg" in capsys.readouterr().out
+    assert (tmp_path / "aa_star.svg").read_text() == "-Tsvg digraph {\n"
+    program.write_text("#!/bin/sh\necho no such format >&2\nexit 1\n")
+    assert main(["report", "--automaton", "aa_star", "--out", "x.abc"]) == 1
+    assert "x.abc was not drawn: no such format" in capsys.readouterr().err
+
+
+def test_the_drawing_shows_what_reaches_a_member():
+    lines = dot(lf.task("tomita_4").acceptor, 'a "title"').splitlines()
+    assert '  label="a \\"title\\""' in lines
+    assert [line for line in lines if "doublecircle" in line] == [
+        f'  {state} [shape=doublecircle, label="{state}"]' for state in range(3)
+    ]
+    steps = [line.strip() for line in lines if "->" in line and "begin" not in line]
+    assert steps == [
+        '0 -> 1 [label="0"]',
+        '0 -> 0 [label="1"]',
+        '1 -> 2 [label="0"]',
+        '1 -> 0 [label="1"]',
+        '2 -> 0 [label="1"]',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--automaton", "parity"], 2, "parity has no automaton"),
+        (["--automaton", "dyck_1"], 2, "dyck_1 has no automaton"),
+        (["--automaton", "(ab"], 2, "is not closed"),
+        (["--automaton", "missing.json"], 2, "missing.json"),
+        (["--automaton", "aa_star", "--out", "a.svg"], 1, "install graphviz"),
+        ([], 2, "give run directories, or --automaton NAME"),
+        (["runs/x", "--automaton", "aa_star"], 2, "give run directories, or --automaton NAME"),
+    ],
+)
+def test_a_report_that_cannot_be_is_one_sentence(capsys, without_graphviz, arguments, code, message):
+    assert main(["report", *arguments]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("lengen: error: ")
