@@ -1,32 +1,40 @@
 """Programs compiled to weights, tested at lengths up to 131,072 tokens and, for their numbers, up to 16 million.
 
-Claim: (1) a compiled program is exact at every position of strings of 1,000, 16,384 and 131,072 tokens, in random
-order, in blocks (all of one symbol, then all of the next, so that a sum rises to the middle and falls to nothing), in
-turns and near ties, at random offsets, on a CPU, in fp32; the longest ones in blocks alone. (2) The length to which
+Claim: (1) every program of the standard library, compiled in fp32, is exact: evaluated like a trained model on strings
+of its task of about 50, 1,000, 16,384 and 131,072 tokens, as they are usually drawn and hard (the longest hard alone),
+at random offsets; and at every position of adversarial strings of these lengths: random order, blocks (all of one
+symbol, then all of the next, so that a sum rises to the middle and falls to nothing), turns and near ties (the longest
+in blocks alone). Copying and sorting have as many symbols as tokens and stop at 50. (2) The length to which
 ``compile`` guarantees that is below the first length at which a model was found wrong, in every dtype, for counts that
 share their means and for differences; strings are near ties, every position up to 16,384 tokens and the last 16 of
 chosen lengths beyond.
 
-``--quick`` stops at 16,384 tokens and at 2 million. On a machine with a GPU the programs of (1) run there, and with
+``--quick`` stops at 1,000 tokens and at 2 million. On a machine with a GPU the programs of (1) run there, and with
 1,048,576 tokens too.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 import torch
 
+import lengen_fast as lf
 from benchmarks import record
-from lengen_fast.theory import compiler, parse, standard
+from lengen_fast.theory import compiler, parse, program_for, standard
 from lengen_fast.theory.compiler import precision, readout, weights
 from lengen_fast.theory.compiler.layout import Layout, Truth
 from lengen_fast.theory.compiler.lowering import lower
 from lengen_fast.theory.compiler.verification import differences
 
-COUNTING = ("binary_majority", "majority", "binary_majority_interleave", "dyck_1", "shuffle_dyck_2", "dyck_depth_12")
-COUNTING += ("a_n_b_n_c_n", "tomita_7", "ordered_blocks", "boolean_5")
 NEAR_TIES = "alphabet a b\nNEXT_a := #Q_a < #Q_b\nNEXT_b := #Q_b < #Q_a\nNEXT_<end> := #Q_a = #Q_b"
-LONGEST, ON_A_GPU = 131_072, 1_048_576
+LENGTHS = {50: 100, 1_000: 16, 16_384: 4, 131_072: 1, 1_048_576: 1}
+"""Tokens, and how many strings of each kind; the last on a GPU alone."""
+GROWING = 24
+"""Symbols of tasks whose alphabet may grow."""
+ONE_STRING = 131_072
+"""Tokens from which on one string of a kind is tested."""
 EVERY_POSITION, LAST = 16_384, 16
 
 
@@ -37,24 +45,51 @@ def run(quick: bool) -> dict:
 
 def _programs(quick: bool) -> list[dict]:
     results, device = [], "cuda" if torch.cuda.is_available() else "cpu"
-    longer = [(LONGEST, 1), *([(ON_A_GPU, 1)] if device == "cuda" else [])]
-    for name in COUNTING:
-        program = standard.program(name)
-        for length, strings in ((1_000, 16), (16_384, 4), *([] if quick else longer)):
-            model = program.compile(length).to(device)
-            shape = model.guarantee
-            wrong = _wrong_positions(program, model, length, strings)
-            line = {"program": name, "device": device, "length": length, "strings": strings, "wrong positions": wrong}
-            results.append(line | {"layers": shape.layers, "width": shape.width, "guaranteed": shape.tokens})
-            print(results[-1], flush=True)
+    most = 1_000 if quick else 1_048_576 if device == "cuda" else 131_072
+    for name in standard.names():
+        task = lf.task(name)
+        task = lf.task(name, symbols=GROWING) if task.alphabet_grows else task
+        for tokens, count in LENGTHS.items():
+            if tokens <= (50 if task.alphabet_grows else most):
+                results.append(_line(task, tokens, count, device))
+                print(results[-1], flush=True)
     print(record.table(tuple(results[0]), [tuple(map(str, line.values())) for line in results]))
     return results
 
 
-def _wrong_positions(program, model, length: int, strings: int) -> int:
-    if length < LONGEST:
-        return compiler.verify(program, model, length, strings).wrong
-    blocks = np.arange(length - 1) * len(program.alphabet) // (length - 1)
+def _line(task: lf.tasks.Task, tokens: int, count: int, device: str) -> dict:
+    """What one compiled program gets wrong of strings of its task and of adversarial ones."""
+    n = _length_with(task, tokens)
+    evaluated = program_for(task).compile(task.tokens_at(n), task=task).to(device)
+    kinds = ("hard",) if tokens >= ONE_STRING else ("paper", "hard")
+    tables = [lf.evaluate(evaluated, task, [n], count=count, distribution=kind, offsets="random") for kind in kinds]
+    program = program_for(task)
+    model = program.compile(tokens).to(device)
+    return {
+        "program": task.name,
+        "tokens": tokens,
+        "n": n,
+        "exact": f"{sum(t.lines[0].correct for t in tables)} of {sum(t.lines[0].count for t in tables)}",
+        "adversarial": 1 if tokens >= ONE_STRING else count,
+        "wrong positions": _wrong_positions(program, model, tokens, count),
+        "layers": model.guarantee.layers,
+        "heads": model.config.heads,
+        "width": model.guarantee.width,
+        "guaranteed tokens": model.guarantee.tokens,
+        "device": device,
+    }
+
+
+def _length_with(task: lf.tasks.Task, tokens: int) -> int:
+    """The greatest length whose strings have at most so many tokens."""
+    lengths = task.reachable(task.min_length, min(tokens, task.max_length))
+    return lengths[bisect_right(lengths, tokens, key=task.tokens_at) - 1]
+
+
+def _wrong_positions(program: lf.theory.Program, model: lf.Transformer, tokens: int, strings: int) -> int:
+    if tokens < ONE_STRING:
+        return compiler.verify(program, model, tokens, strings).wrong
+    blocks = np.arange(tokens - 1) * len(program.alphabet) // (tokens - 1)
     return int(differences(program, model, np.concatenate([[program.token("<bos>")], blocks])).sum())
 
 
