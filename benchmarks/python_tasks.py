@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -93,10 +93,11 @@ DRAW = {
 
 @dataclass(frozen=True)
 class Row:
-    """One string: its tokens, the index of its separator, and the position of its first token."""
+    """One string: its tokens, which of its places are scored, their targets, and the position of its first token."""
 
     tokens: list[int]
-    separator: int
+    scored: Sequence[int]
+    targets: list[int]
     offset: int
 
 
@@ -109,7 +110,8 @@ def rows(task: Task, lengths: tuple[int, int], context: int, seed: int = 0) -> I
     while True:
         x, y = draw(rng, rng.choice(reachable), symbols)
         tokens = [task.bos, *x, separator, *y, task.eos]
-        yield Row(tokens, len(x) + 1, rng.randint(0, context - len(tokens)))
+        scored, targets = range(len(x) + 1, len(tokens) - 1), tokens[len(x) + 2 :]
+        yield Row(tokens, scored, targets, rng.randint(0, context - len(tokens)))
 
 
 def packed(source: Iterator[Row], count: int) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -120,6 +122,9 @@ def packed(source: Iterator[Row], count: int) -> tuple[list[int], list[int], lis
         tokens.extend(row.tokens)
         cu_seqlens.append(len(tokens))
         offsets.append(row.offset)
-        scored.extend(range(begin + row.separator, len(tokens) - 1))
-        targets.extend(row.tokens[row.separator + 1 :])
+        if isinstance(row.scored, range):
+            scored.extend(range(begin + row.scored.start, begin + row.scored.stop))
+        else:
+            scored.extend([begin + place for place in row.scored])
+        targets.extend(row.targets)
     return tokens, cu_seqlens, offsets, scored, targets

@@ -191,8 +191,8 @@ class Heads {
 
   void draw(const RowKey& first, int64_t blocks) {
     key_ = first;
-    blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
-    philox_heads(key_, rows_at_once, content_block, blocks_, words_);
+    blocks_ = std::min(blocks, most_blocks);
+    if (blocks_ > 0) philox_heads(key_, rows_at_once, content_block, blocks_, words_);
   }
 
   Words words(int64_t i) const {
@@ -235,6 +235,12 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
   task.draft(int64_t{}, words, draft);
   task.finish_draft(int64_t{}, draft);
   task.write_draft(int64_t{}, draft, row);
+};
+
+// The same for a whole group of rows at once: draft_group(placements, rows, heads, scratch, drafts), and nothing to finish.
+template <class Task>
+concept DraftsGroups = requires(const Task& task, const Placement* placements, const Heads& heads, Scratch& scratch, Draft* drafts) {
+  task.draft_group(placements, int64_t{}, heads, scratch, drafts);
 };
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
@@ -299,6 +305,20 @@ class RowsOf : public RowSampler {
       largest_row = largest_row.most_of(size);
     };
     for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
+      if constexpr (DraftsGroups<Task>) {
+        if (task.drafts(longest)) {
+          Draft drafts[rows_at_once];
+          task.draft_group(rows.placements + first, last - first, heads, scratch, drafts);
+          for (int64_t row = first; row < last; ++row) {
+            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+              Draft& draft = drafts[row - first];
+              if (fits) [[likely]] return task.write_draft(n, draft, place);
+              return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write_draft(n, draft, view); });
+            });
+          }
+          return;
+        }
+      }
       if constexpr (DraftsRows<Task>) {
         if (task.drafts(longest)) {
           Draft drafts[rows_at_once];
