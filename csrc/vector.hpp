@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LENGEN_HAS_AVX2_PATH 1
@@ -108,28 +107,7 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
-using FourBytes = uint8_t __attribute__((vector_size(4)));
 using FourWords = int64_t __attribute__((vector_size(32)));
-
-// out[i] = from[i] for i in 0..size-1, a multiple of 4.
-template <int64_t size>
-LENGEN_INLINE void widen_group(const uint8_t* from, int64_t* out) {
-  for (int64_t i = 0; i < size; i += 4) {
-    FourBytes bytes;
-    __builtin_memcpy(&bytes, from + i, sizeof bytes);
-    const FourWords words = {bytes[0], bytes[1], bytes[2], bytes[3]};  // compilers know this form as one instruction
-    __builtin_memcpy(out + i, &words, sizeof words);
-  }
-}
-
-// out[i] = first + i for i in 0..size-1.
-template <int64_t size>
-LENGEN_INLINE void count_group(int64_t first, int64_t* out) {
-  for (int64_t i = 0; i < size; i += 4) {
-    const FourWords words = FourWords{0, 1, 2, 3} + (first + i);
-    __builtin_memcpy(out + i, &words, sizeof words);
-  }
-}
 
 // out[i] = symbol for i in 0..count-1, and up to 31 more.
 LENGEN_INLINE void fill_bytes(uint8_t symbol, int64_t count, uint8_t* out) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../batch.hpp"
@@ -28,7 +29,12 @@ class PrefixLabels {
         at_once_(group_size(machine)), levels_(at_once_ + 2), start_(machine.packed(machine.start.data())) {
     const int64_t dead = machine.states();
     first_label_ = machine.label_of(0, start_);
-    entries_.resize(static_cast<size_t>((dead + 1) * combinations(levels_)) << index_bits());
+    const auto entries = static_cast<size_t>((dead + 1) * combinations(levels_)) << index_bits();
+    steps_.resize(entries);
+    labels_.resize(entries * static_cast<size_t>(at_once_));
+    for (int64_t index = 0; index < int64_t{1} << index_bits(); ++index) {
+      for (int64_t i = 0; i < at_once_; ++i) tokens_.push_back(symbol_in(index, i));
+    }
     for (int64_t state = 0; state <= dead; ++state) {
       for (int64_t level = 0; level < combinations(levels_); ++level) fill_row(machine, state, level);
     }
@@ -37,35 +43,33 @@ class PrefixLabels {
   // out[0..n] = the labels of the prefixes of x[0..n-1], the empty one first.
   LENGEN_INLINE void put(const uint8_t* x, int64_t n, uint8_t* out) const {
     *out++ = first_label_;
-    for_each_group(x, n, [&](int64_t i, const Entry& entry, auto) { std::memcpy(out + i, &entry.labels, sizeof entry.labels); });
-  }
-
-  // The same for a row that is scored everywhere: its tokens x, targets and scored places.
-  LENGEN_INLINE void put_row(const uint8_t* x, int64_t n, int64_t* tokens, const RowView& row) const {
-    row.targets[0] = first_label_;
-    row.scored[0] = row.start;
-    for_each_group(x, n, [&](int64_t i, const Entry& entry, auto size) {
-      if constexpr (size() >= 4) {
-        widen_group<size()>(x + i, tokens + i);
-        widen_group<size()>(reinterpret_cast<const uint8_t*>(&entry.labels), row.targets + 1 + i);
-        count_group<size()>(row.start + 1 + i, row.scored + 1 + i);
-      } else {
-        for (int64_t j = 0; j < size(); ++j) {
-          tokens[i + j] = x[i + j];
-          row.targets[1 + i + j] = static_cast<int64_t>(entry.labels >> (8 * j) & 255);
-          row.scored[1 + i + j] = row.start + 1 + i + j;
-        }
-      }
+    for_each_group(x, n, [&](int64_t i, size_t entry, int64_t, auto size) {
+      for (int64_t j = 0; j < size(); ++j) out[i + j] = static_cast<uint8_t>(labels_of<size()>(entry)[j]);
     });
   }
 
- private:
-  static constexpr int64_t most_entries = 1 << 16;
+  // The same for a row that is scored everywhere: its symbols, targets and scored places.
+  LENGEN_INLINE void put_row(const uint8_t* x, int64_t n, int64_t* tokens, const RowView& row) const {
+    row.targets[0] = first_label_;
+    row.scored[0] = row.start;
+    FourWords places = FourWords{1, 2, 3, 4} + row.start;
+    for_each_group(x, n, [&](int64_t i, size_t entry, int64_t index, auto size) {
+      std::memcpy(tokens + i, &tokens_[static_cast<size_t>(index * size())], size() * sizeof(int64_t));
+      std::memcpy(row.targets + 1 + i, labels_of<size()>(entry), size() * sizeof(int64_t));
+      if constexpr (size() >= 4) {
+        for (int64_t j = 0; j < size(); j += 4, places += 4) std::memcpy(row.scored + 1 + i + j, &places, sizeof places);
+      }
+    });
+    if (at_once_ < 4) row.score(0, n + 1);
+  }
 
-  struct Entry {
-    uint64_t labels = 0;  // after each symbol of the group
-    int64_t next = 0;     // where the entries of the next state begin, in rows
-    int64_t change = 0;   // of all counters
+ private:
+  static constexpr int64_t most_labels = 1 << 17;  // in the table
+
+  // What a group does to a state and its counters.
+  struct Step {
+    int64_t next_row;  // the first of the next state
+    int64_t change;
   };
 
   static constexpr int64_t combinations(int64_t levels) {
@@ -78,8 +82,9 @@ class PrefixLabels {
 
   int64_t group_size(const CounterMachine& machine) const {
     for (const int64_t size : {8, 4, 2}) {
+      if (size == 8 && symbol_bits_ > 1) continue;
       const int64_t bits = symbol_bits_ * size;
-      if (bits <= 16 && ((machine.states() + 1) * combinations(size + 2)) << bits <= most_entries) return size;
+      if (bits <= 16 && (size * (machine.states() + 1) * combinations(size + 2)) << bits <= most_labels) return size;
     }
     return 1;
   }
@@ -90,16 +95,21 @@ class PrefixLabels {
     for (int64_t i = 0; i < counters; ++i, level /= levels_) values[static_cast<size_t>(i)] = level % levels_;
     const int64_t from = machine.packed(values.data()), row = state * combinations(levels_) + level_of(from);
     for (int64_t index = 0; index < int64_t{1} << index_bits(); ++index) {
-      Entry& entry = entries_[static_cast<size_t>(row << index_bits() | index)];
+      const auto entry = static_cast<size_t>(row << index_bits() | index);
       int64_t at = state, counted = from;
       for (int64_t i = 0; i < at_once_; ++i) {
-        const int64_t symbol = index >> (symbol_bits_ * i) & ((int64_t{1} << symbol_bits_) - 1);
-        if (symbol < symbols_) machine.step(at, counted, symbol);
-        entry.labels |= uint64_t{machine.label_of(at, counted)} << (8 * i);
+        if (symbol_in(index, i) < symbols_) machine.step(at, counted, symbol_in(index, i));
+        labels_[entry * static_cast<size_t>(at_once_) + static_cast<size_t>(i)] = machine.label_of(at, counted);
       }
-      entry.next = at * combinations(levels_);
-      entry.change = counted - from;
+      steps_[entry] = {at * combinations(levels_), counted - from};
     }
+  }
+
+  int64_t symbol_in(int64_t index, int64_t i) const { return index >> (symbol_bits_ * i) & ((int64_t{1} << symbol_bits_) - 1); }
+
+  template <int64_t at_once>
+  LENGEN_INLINE const int64_t* labels_of(size_t entry) const {
+    return &labels_[entry * at_once];
   }
 
   // Which of its rows a state with these counters has.
@@ -111,17 +121,18 @@ class PrefixLabels {
     return level;
   }
 
-  // The symbols of a group side by side.
+  // The symbols of a group side by side, `bits` to each.
   template <int64_t at_once>
-  LENGEN_INLINE int64_t index_of(const uint8_t* x) const {
-    if constexpr (at_once == 8) {
+  LENGEN_INLINE static int64_t index_of(const uint8_t* x, int64_t bits) {
+    if constexpr (at_once == 8) {  // for which symbols have one bit
       uint64_t bytes;
       std::memcpy(&bytes, x, sizeof bytes);
-      if (symbol_bits_ == 1) return static_cast<int64_t>((bytes * 0x0102040810204080u) >> 56);
+      return static_cast<int64_t>((bytes * 0x0102040810204080u) >> 56);
+    } else {
+      int64_t index = 0;
+      for (int64_t i = at_once - 1; i >= 0; --i) index = index << bits | x[i];
+      return index;
     }
-    int64_t index = 0;
-    for (int64_t i = at_once - 1; i >= 0; --i) index = index << symbol_bits_ | x[i];
-    return index;
   }
 
   template <class Visit>
@@ -136,19 +147,22 @@ class PrefixLabels {
 
   template <int64_t at_once, class Visit>
   LENGEN_INLINE void visit_groups(const uint8_t* x, int64_t n, Visit&& visit) const {
-    int64_t values = start_, state_row = 0;
-    const int64_t bits = index_bits();
+    const int64_t symbol_bits = symbol_bits_, bits = at_once * symbol_bits;
+    const Step* const steps = steps_.data();
+    int64_t values = start_, first_row = 0;
     for (int64_t i = 0; i < n; i += at_once) {
-      const Entry& entry = entries_[static_cast<size_t>((state_row + level_of(values)) << bits | index_of<at_once>(x + i))];
-      visit(i, entry, std::integral_constant<int64_t, at_once>{});
-      state_row = entry.next;
-      values += entry.change;
+      const int64_t index = index_of<at_once>(x + i, symbol_bits);
+      const auto entry = static_cast<size_t>((first_row + level_of(values)) << bits | index);
+      first_row = steps[entry].next_row;
+      if constexpr (counters > 0) values += steps[entry].change;
+      visit(i, entry, index, std::integral_constant<int64_t, at_once>{});
     }
   }
 
   int64_t symbols_, symbol_bits_, at_once_, levels_, start_;
   uint8_t first_label_;
-  std::vector<Entry> entries_;
+  std::vector<Step> steps_;               // [states][levels][groups]
+  std::vector<int64_t> labels_, tokens_;  // [states][levels][groups][at_once] and [groups][at_once]
 };
 
 }  // namespace lengen
