@@ -15,7 +15,7 @@ class Benchmark:
 
     Attributes:
         name: module of this package.
-        seconds: most time that its quick form may take; ``all`` ends it then.
+        seconds: most time that its quick form may take; ``all`` ends it then. 0: ``all`` leaves it out.
         requires: packages it imports, and "cuda" if it needs a GPU.
     """
 
@@ -31,4 +31,7 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("training", seconds=170, requires=("torch", "transformers", "accelerate", *BUILT)),
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
+    Benchmark("languages", seconds=0, requires=("torch", "matplotlib", *BUILT)),
+    Benchmark("compiler", seconds=0, requires=("torch", "lark", *BUILT)),
+    Benchmark("predictions", seconds=0, requires=("torch", "lark", "automata", *BUILT)),
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "kernels"))  # so that a plain checkout needs no installation
@@ -30,7 +32,11 @@ def main() -> int:
     if missing:
         print(f"{benchmark.name} cannot run here: {missing} is missing", file=sys.stderr)
         return 1
-    _run(benchmark, arguments.quick, arguments.out)
+    options = {"finished": True} if arguments.finished else {}
+    if arguments.finished and "finished" not in inspect.signature(_module(benchmark).run).parameters:
+        print(f"{benchmark.name} trains nothing that could be finished: leave out --finished", file=sys.stderr)
+        return 2
+    _run(benchmark, arguments.quick, arguments.out, **options)
     return 0
 
 
@@ -39,14 +45,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("name", choices=[*(each.name for each in BENCHMARKS), "all"], help="which benchmark")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="directory of the records")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions; what 'all' does")
+    parser.add_argument("--finished", action="store_true", help="train nothing; record the runs that have ended")
     return parser.parse_args()
 
 
-def _run(benchmark: Benchmark, quick: bool, out: Path) -> None:
-    module = importlib.import_module(f"benchmarks.{benchmark.name}")
+def _module(benchmark: Benchmark) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{benchmark.name}")
+
+
+def _run(benchmark: Benchmark, quick: bool, out: Path, **options: bool) -> None:
+    module = _module(benchmark)
     surroundings = record.surroundings()
     began = time.monotonic()
-    results = module.run(quick)
+    results = module.run(quick, **options)
     arguments = {"quick": quick, "seconds": round(time.monotonic() - began, 1)}
     path = record.write(out, benchmark.name, module.__doc__, arguments, surroundings, results)
     print(f"written: {path}")
@@ -56,7 +67,7 @@ def _run_all(out: Path) -> int:
     """Tests of the kernels, then every benchmark in a process of its own, so that none can harm the others."""
     deadline = time.monotonic() + ALL_SECONDS
     outcomes = {"build": _build_engine(deadline), "kernel tests": _test_kernels(deadline)}
-    for benchmark in BENCHMARKS:
+    for benchmark in filter(lambda each: each.seconds, BENCHMARKS):
         missing = _missing(benchmark)
         if missing:
             outcomes[benchmark.name] = f"skipped: {missing} is missing"
@@ -80,7 +91,8 @@ def _test_kernels(deadline: float) -> str:
     missing = next((name for name in ("pytest", "hypothesis", "triton") if not _is_there(name)), None)
     if missing:
         return f"skipped: {missing} is missing"
-    command = ["-m", "pytest", "-q", "-x", str(ROOT / "tests" / "test_kernel_attention.py")]
+    files = sorted(str(path) for path in (ROOT / "tests").glob("test_kernel_*.py"))
+    command = ["-m", "pytest", "-q", "-x", "-m", "not slow", *files]
     return _python(command, min(deadline, time.monotonic() + TEST_SECONDS))
 
 

@@ -26,7 +26,6 @@ import triton  # noqa: E402
 from lengen_kernels import attention, launch, tiles  # noqa: E402
 from lengen_kernels.attention import problem  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
 
 from benchmarks import record  # noqa: E402
 
@@ -34,7 +33,7 @@ CAPABILITIES = {"sm80": 80, "sm90": 90, "sm100": 100}
 MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # bytes that a program may have
 WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
-LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW), 4
+LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW, tiles.SHORT), 4
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -42,19 +41,16 @@ FUNCTIONS = {
     "key_gradient": "key_gradient_kernel",
     "diagonal": "diagonal_kernel",
     "chosen_rows": "chosen_rows_kernel",
-    "split": "forward_kernel",
-    "merge": "merge_kernel",
     "table_gradient": "table_gradient_kernel",
     "short_forward": "short_forward_kernel",
     "short_backward": "short_backward_kernel",
     "distance_gradient": "distance_gradient_kernel",
 }
-TYPES = {
-    torch.float32: "fp32",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.int32: "i32",
-    torch.int64: "i64",
+PARTS = {  # where keys are in parts
+    "split": "forward_kernel",
+    "merge": "merge_kernel",
+    "split_query_gradient": "query_gradient_kernel",
+    "sum": "sum_kernel",
 }
 
 
@@ -65,7 +61,7 @@ def main() -> int:
     parser.add_argument("--architectures", nargs="+", choices=CAPABILITIES, default=list(CAPABILITIES))
     parser.add_argument("--operands", nargs="+", choices=OPERANDS, default=OPERANDS)
     arguments = parser.parse_args()
-    if launch.is_interpreted(problem.common.load_rows):
+    if launch.is_interpreted(problem.common.load_tile):
         print("TRITON_INTERPRET is set: the interpreter compiles nothing", file=sys.stderr)
         return 1
     surroundings = record.surroundings()
@@ -92,13 +88,20 @@ def run(cases: list[tuple[str, str, int]]) -> dict:
 
 
 def _row(kernel: str, function, arguments: dict, architecture: str, operands: str, width: int) -> dict:
-    tile = tiles.choose(kernel, width, operands, LENGTHS[0], architecture)
     row = {"kernel": kernel, "architecture": architecture, "operands": operands, "head_width": width}
-    row |= {"tile": tile._asdict(), "most_shared": MOST_SHARED[architecture], "error": None}
+    row |= {"tile": _tile(arguments), "most_shared": MOST_SHARED[architecture], "error": None}
     try:
         return row | compile_kernel(function, arguments, CAPABILITIES[architecture])
     except Exception as error:  # a row that does not compile is a result
         return row | {"error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _tile(arguments: dict) -> dict:
+    """Blocks, warps, stages and bound of registers of a launch."""
+    names = {"num_warps": "num_warps", "num_stages": "num_stages", "maxnreg": "max_registers"}
+    tile = {name: arguments.get(option) for option, name in names.items()}
+    shape = arguments.get("SHAPE")
+    return tile if shape is None else {"block_m": shape.BLOCK_M.value, "block_n": shape.BLOCK_N.value, **tile}
 
 
 def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str, object, dict]]:
@@ -108,13 +111,15 @@ def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str
         options = {} if kind == "plain" else _options(length)
         if kind == "with options and chosen rows":
             options["query_rows"] = torch.arange(2 * length)
-        for split in (False, True):
+        for names, split in ((FUNCTIONS, False), (PARTS, True)):
+            if split and not options:
+                continue
             for function, arguments in _launches(architecture, operands, width, length, options, split):
-                for name in [name for name, each in FUNCTIONS.items() if each == function.__name__]:
-                    if function.__name__ == "forward_kernel" and (name == "split") != split:
-                        continue
+                for name in [name for name, each in names.items() if each == function.__name__]:
                     row = f"{name} with options" if options else name
-                    if row not in seen and (options or name not in {"split", "merge"}):
+                    if name == "forward" and not options and length <= tiles.SHORT:
+                        row = f"forward up to {tiles.SHORT} rows"
+                    if row not in seen:
                         seen.add(row)
                         yield row, function, arguments
 
@@ -157,23 +162,13 @@ def _pretending(architecture: str, split: bool):
 
 
 def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
-    """Compile ``kernel`` as a launch with ``arguments`` would; the compiler's figures."""
-    arguments = dict(arguments)
-    values = [arguments.pop(name) for name in kernel.arg_names]
-    signature, constants, attributes = {}, {}, {}
-    for i, (parameter, value) in enumerate(zip(kernel.params, values, strict=True)):
-        specialized = not parameter.do_not_specialize
-        if parameter.is_constexpr:
-            signature[parameter.name], constants[(i,)] = "constexpr", value
-        else:
-            signature[parameter.name] = _specialize(value, (i,), specialized, constants, attributes)
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    """Compile ``kernel`` as a launch with ``arguments`` does; the compiler's figures."""
     log = io.StringIO()
+    triton.runtime.driver.set_active(Device(capability))
     with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), contextlib.redirect_stdout(log):
         triton.knobs.nvidia.dump_ptxas_log = True
         triton.knobs.compilation.always_compile = True
-        target = GPUTarget("cuda", capability, 32)
-        compiled = triton.compile(source, target=target, options=arguments)
+        compiled = kernel.warmup(grid=(1,), **arguments)
     report = log.getvalue()
     return {
         "registers": int(re.search(r"Used (\d+) registers", report)[1]),
@@ -183,21 +178,22 @@ def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
     }
 
 
-def _specialize(value, path: tuple, specialized: bool, constants: dict, attributes: dict):
-    """Type of an argument as the just-in-time compiler sees it; fills in what it knows of the value."""
-    if isinstance(value, tuple):
-        return tuple(_specialize(each, (*path, i), specialized, constants, attributes) for i, each in enumerate(value))
-    if value is None or (specialized and type(value) is int and value == 1):
-        constants[path] = value
-        return "constexpr"
-    if isinstance(value, float):
-        return "fp32"
-    if isinstance(value, torch.Tensor):
-        attributes[path] = [["tt.divisibility", 16]]
-        return f"*{TYPES[value.dtype]}"
-    if specialized and value % 16 == 0:
-        attributes[path] = [["tt.divisibility", 16]]
-    return "i32" if -(2**31) <= value < 2**31 else "i64"
+class Device:
+    """What the just-in-time compiler asks of a GPU before it compiles, for one that is not there."""
+
+    count = itertools.count()
+
+    def __init__(self, capability: int):
+        self.capability, self.number = capability, next(self.count)
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.number  # another each time, for what was compiled is kept by it
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
 
 
 @contextlib.contextmanager

@@ -28,12 +28,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import python_tasks, record
+from benchmarks.shares import shares_of
 from benchmarks.timing import alternate, describe, ratio
 from lengen_fast.data import Batch, Stream
 from lengen_fast.interop import to_gpt2
@@ -174,7 +173,10 @@ class PythonStrings(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         lengths = (self.task.min_length, LONGEST_TRAINED)
         for row in python_tasks.rows(self.task, lengths, self.context):
-            yield _example(row.tokens, [IGNORED] * (row.separator + 1) + row.tokens[row.separator + 1 :], row.offset)
+            labels = [IGNORED] * len(row.tokens)
+            for place, target in zip(row.scored, row.targets, strict=True):
+                labels[place + 1] = target  # the model shifts them by one itself
+            yield _example(row.tokens, labels, row.offset)
 
 
 def _example(tokens: list[int], labels: list[int], offset: int) -> dict[str, list[int]]:
@@ -323,8 +325,8 @@ def _bound(case: Case, device: str, step_seconds: dict[str, float], threads: dic
         "share_of_matmul_speed": {side: least[side] / step_seconds[side] for side in threads},
         "ratio_if_ours_were_only_matmul": step_seconds["hugging_face"] / least["ours"],
         "time_shares": {
-            "ours": _our_shares(case, device, threads["ours"]),
-            "hugging_face": _hugging_face_shares(case, device, threads["hugging_face"]),
+            "ours": shares_of(lambda: _our_chunk(case, device, threads["ours"]), device),
+            "hugging_face": shares_of(lambda: _hugging_face_chunk(case, device, threads["hugging_face"]), device),
         },
     }
 
@@ -358,8 +360,8 @@ def _attention_gflop(case: Case, batch: Batch) -> float:
     """Of our kernel, which the counter does not see: two products forward and five backward for each pair of a query
     and a key that it sees. The last block has the scored rows for queries, and keys as wide as the model for each head
     where that is cheaper (see ``lengen_fast.layers``)."""
-    pairs = int((batch.packing.position_in_sequence + 1).sum())
-    scored = int((batch.selection.position + 1).sum())
+    seen = batch.packing.position_in_sequence + 1
+    pairs, scored = int(seen.sum()), int(seen[batch.scored].sum())
     many = len(batch.tokens) * case.width <= len(batch.scored) * (case.width + batch.longest * (case.heads - 1))
     pairs = pairs * (case.layers - 1) + scored * (1 if many else case.heads)
     return 7 * 2 * case.width * pairs / 1e9
@@ -399,66 +401,6 @@ def _matmul_gflops(case: Case, device: str, rows: float, threads: int) -> float:
 def _synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-# ---- where the time goes ----
-
-CLASSES = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear"),
-    "attention": ("scaled_dot_product",),
-    "layer norm": ("layer_norm",),
-    "activation": ("gelu", "tanh", "pow"),
-    "loss": ("softmax", "nll_loss", "cross_entropy"),
-    "rows: gather, scatter, embedding": ("index", "embedding", "gather", "scatter", "repeat_interleave"),
-    "optimizer and clipping": ("adamw", "norm", "foreach"),
-    "sums of rows": ("sum",),
-    "memory: fill, copy, concatenate": ("fill_", "copy_", "cat", "zero_", "clone"),
-    "element by element": ("add", "mul", "sub", "div", "where", "le", "masked"),
-}
-
-
-OUR_KERNELS = {
-    "eager": "attention",
-    "eagerbackward": "attention",
-    "_gelu": "activation",
-    "_gelubackward": "activation",
-    "_embed": "rows: gather, scatter, embedding",
-    "_embedbackward": "rows: gather, scatter, embedding",
-}
-
-
-def _our_shares(case: Case, device: str, threads: int) -> dict[str, float]:
-    return _shares(lambda: _our_chunk(case, device, threads), device)
-
-
-def _hugging_face_shares(case: Case, device: str, threads: int) -> dict[str, float]:
-    return _shares(lambda: _hugging_face_chunk(case, device, threads), device)
-
-
-def _shares(work: Callable[[], object], device: str) -> dict[str, float]:
-    """Share of the profiled time by class of operation; on a CPU the rest is Python, autograd and dispatch."""
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
-    with profile(activities=activities) as profiler:
-        work()
-    times: dict[str, float] = {}
-    for event in profiler.key_averages():
-        if event.device_type == DeviceType.CPU:
-            name = _class_of(event.key)
-            spent = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
-            times[name] = times.get(name, 0.0) + spent
-    total = sum(times.values())
-    return {name: round(value / total, 4) for name, value in sorted(times.items(), key=lambda item: -item[1])}
-
-
-def _class_of(operation: str) -> str:
-    name = operation.lower()
-    if name in OUR_KERNELS:
-        return OUR_KERNELS[name]
-    if name.startswith("aten::"):
-        for label, parts in CLASSES.items():
-            if any(part in name for part in parts):
-                return label
-    return "optimizer and clipping" if "optimizer" in name else "autograd and dispatch"
 
 
 # ---- the tables ----

@@ -35,8 +35,8 @@ constexpr int64_t most_threads = 1024;
 class Sampler {
  public:
   Sampler(const std::string& task, const std::string& distribution, int64_t symbols, int64_t low, int64_t high, uint64_t seed,
-          int64_t context)
-      : rows_(make_sampler(task, distribution, symbols)), lengths_(reachable_lengths(*rows_, low, high)), seed_(seed),
+          int64_t context, const Parameters& parameters)
+      : rows_(make_sampler(task, distribution, symbols, parameters)), lengths_(reachable_lengths(*rows_, low, high)), seed_(seed),
         context_(context) {
     check_context(*rows_, lengths_, context);
   }
@@ -316,9 +316,9 @@ PYBIND11_MODULE(_engine, module) {
                              "scored positions of the row that has most");
 
   py::class_<Sampler, std::shared_ptr<Sampler>> sampler(module, "Sampler", "Rows of one task by (stream, row).");
-  sampler.def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t>(), py::arg("task"),
-              py::arg("distribution"), py::arg("symbols"), py::arg("low"), py::arg("high"), py::arg("seed"),
-              py::arg("context") = 0);
+  sampler.def(py::init<const std::string&, const std::string&, int64_t, int64_t, int64_t, uint64_t, int64_t, const Parameters&>(),
+              py::arg("task"), py::arg("distribution"), py::arg("symbols"), py::arg("low"), py::arg("high"), py::arg("seed"),
+              py::arg("context") = 0, py::arg("parameters") = Parameters{});
   auto* sampler_type = reinterpret_cast<PyTypeObject*>(sampler.ptr());
   sampler.attr("sample") = py::reinterpret_steal<py::object>(PyDescr_NewMethod(sampler_type, &sample_method));
 

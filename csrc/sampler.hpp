@@ -63,6 +63,8 @@ struct Scratch {
   std::vector<uint8_t> letters, labels, parts, seen;
   std::vector<int64_t> tokens, scored, targets;
   std::vector<Placement> placements;
+  std::vector<uint8_t> numbers, digits, sum;
+  std::vector<int64_t> operands;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
 
   static Scratch& of_this_thread() {

@@ -124,6 +124,29 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
+// out[i] = from[count-1-i] for every out. `from` is readable 7 bytes before its beginning; up to 7 more are written.
+template <class... Out>
+LENGEN_INLINE void widen_backwards(const uint8_t* __restrict from, int64_t count, Out* __restrict... out) {
+  for (int64_t i = 0; i < count; i += 8) {
+    uint64_t eight;
+    __builtin_memcpy(&eight, from + count - 8 - i, sizeof eight);
+    eight = __builtin_bswap64(eight);
+    uint8_t turned[8];
+    __builtin_memcpy(turned, &eight, sizeof turned);
+    for (int64_t j = 0; j < 8; ++j) ((out[i + j] = turned[j]), ...);
+  }
+}
+
+// out[0..count) = value for every out, and up to 16 more.
+template <class... Out>
+LENGEN_INLINE void put_run(int64_t value, int64_t count, Out*... out) {
+  int64_t i = 0;
+  do {
+    for (int64_t j = 0; j < 16; ++j) ((out[i + j] = value), ...);
+    i += 16;
+  } while (i < count);
+}
+
 // out[0..] = the places where seen[i] is 1, in order; seen[] holds 0 or 1, and `count` is a multiple of 32. Up to seven more
 // are written.
 template <class T>
@@ -154,11 +177,11 @@ LENGEN_INLINE void identity_order(int64_t count, T* out) {
 using EightDraws = uint16_t __attribute__((vector_size(16)));
 using EightLetters = uint8_t __attribute__((vector_size(8)));
 
-// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound < 256; rejected becomes true if a draw would
-// make the letters uneven.
-LENGEN_INLINE void scale_draws(const uint16_t* draws, int64_t count, uint16_t bound, uint8_t* letters, bool& rejected) {
+// letters[i] = draws[i] * bound / 2^16, up to the next multiple of 8, with bound <= 256; rejected becomes true if a draw would
+// make the letters uneven: then draw * bound modulo 2^16 is below `threshold`, which is 2^16 modulo bound.
+LENGEN_INLINE void scale_draws(const uint16_t* draws, int64_t count, uint16_t bound, uint16_t threshold, uint8_t* letters,
+                               bool& rejected) {
   using Flags = int16_t __attribute__((vector_size(16)));
-  const uint16_t threshold = static_cast<uint16_t>(65536u % bound);
   Flags uneven{};
   for (int64_t i = 0; i < count; i += 8) {
     EightDraws values;

@@ -205,6 +205,36 @@ class Automaton:
         """[S, A+1] bool: which symbols may come next in a member, and, last, whether it may end."""
         return np.concatenate([self.live[self.transitions] & self.live[:, None], self.accepting[:, None]], axis=1)
 
+    @cached_property
+    def components(self) -> np.ndarray:
+        """[S] int64: the strongly connected component of each state, sources first (Tarjan's algorithm)."""
+        table = self.transitions.tolist()
+        index, low, open_states, numbers = {}, {}, [], np.full(self.states, -1, dtype=np.int64)
+        found = 0
+        for root in range(self.states):
+            visits = [] if root in index else [(root, iter(table[root]))]
+            while visits:
+                state, targets = visits[-1]
+                if state not in index:
+                    index[state] = low[state] = len(index)
+                    open_states.append(state)
+                for target in targets:
+                    if target not in index:
+                        visits.append((target, iter(table[target])))
+                        break
+                    if numbers[target] < 0:
+                        low[state] = min(low[state], index[target])
+                else:
+                    visits.pop()
+                    if visits:
+                        low[visits[-1][0]] = min(low[visits[-1][0]], low[state])
+                    if low[state] == index[state]:
+                        place = open_states.index(state)
+                        numbers[open_states[place:]] = found
+                        del open_states[place:]
+                        found += 1
+        return found - 1 - numbers
+
     def lengths(self, low: int, high: int) -> np.ndarray:
         """The lengths in low..high that some member has, increasing, int64."""
         steps = np.arange(max(low, 0), high + 1)
@@ -241,25 +271,37 @@ class Automaton:
 
     def minimal(self) -> Automaton:
         """The minimal complete automaton of the language, its states numbered breadth first from the start."""
-        classes = self.accepting.astype(np.int64)
+        smallest, _ = self.merged(self.accepting)
+        return Automaton(smallest.alphabet, smallest.transitions, smallest.accepting)
+
+    def merged(self, marks: Sequence | np.ndarray) -> tuple[Automaton, np.ndarray]:
+        """The reachable states, those joined that no continuation leads to different marks.
+
+        Args:
+            marks: [S] integers or bools, what is to be known of each state.
+
+        Returns:
+            The smaller automaton, its states numbered breadth first from the start, and [S'] int64, a state of this
+            automaton for each of its states, whose name and acceptance it has.
+        """
+        classes = np.unique(np.asarray(marks), return_inverse=True)[1].reshape(-1)
         while True:
             signature = np.concatenate([classes[:, None], classes[self.transitions]], axis=1)
             refined = np.unique(signature, axis=0, return_inverse=True)[1].reshape(-1)
             if refined.max() == classes.max():
                 break
             classes = refined
-        representative = np.unique(refined, return_index=True)[1]
-        quotient = refined[self.transitions[representative]]
-        order, seen = [int(refined[0])], {int(refined[0])}
+        order, seen = [0], {int(refined[0])}
         for state in order:
-            for target in map(int, quotient[state]):
-                if target not in seen:
-                    seen.add(target)
+            for target in map(int, self.transitions[state]):
+                if int(refined[target]) not in seen:
+                    seen.add(int(refined[target]))
                     order.append(target)
-        number = np.zeros(len(representative), dtype=np.int32)
-        number[order] = np.arange(len(order))
-        accepting = self.accepting[representative[order]]
-        return Automaton(self.alphabet, number[quotient[order]], accepting)
+        number = np.zeros(refined.max() + 1, dtype=np.int32)
+        number[refined[order]] = np.arange(len(order))
+        names = tuple(self.state_names[state] for state in order)
+        table = number[refined[self.transitions[order]]]
+        return Automaton(self.alphabet, table, self.accepting[order], names), np.array(order)
 
 
 def _checked_alphabet(alphabet: Sequence[str]) -> tuple[str, ...]:

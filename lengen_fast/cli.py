@@ -1,4 +1,4 @@
-"""The command ``lengen``: tasks, generate, run, evaluate, report."""
+"""The command ``lengen``: tasks, generate, run, evaluate, report, predict, crasp, infer, phi."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lengen_fast.arguments import USAGE_ERROR, parser
+from lengen_fast.lengths import bounds, extent, label, written
 from lengen_fast.positions import encoding
 from lengen_fast.progress import duration
 
@@ -54,15 +55,18 @@ def _expected(error: Exception) -> bool:
 def _complain(error: BaseException, code: int) -> int:
     from lengen_fast.expressions import RegexError
 
-    text = str(error) if isinstance(error, RegexError) else " ".join(str(error).split()) or type(error).__name__
+    sentence = " ".join(getattr(error, "sentence", str(error)).split()) or type(error).__name__
+    text = str(error) if isinstance(error, RegexError) else sentence
     print(f"lengen: error: {text}", file=sys.stderr)
+    if hasattr(error, "excerpt"):  # of a program: its line, with a caret
+        print(error.excerpt, file=sys.stderr)
     return code
 
 
 def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> int:
     step = getattr(interruption, "step", None)
     if step is None:
-        print("lengen: stopped", file=sys.stderr)
+        print("; ".join(["lengen: stopped", *map(str, interruption.args)]), file=sys.stderr)
         return INTERRUPTED
     task = f"{options.task} " if options.task else ""
     print(
@@ -96,15 +100,15 @@ def generate_command(options: argparse.Namespace) -> None:
     from lengen_fast.plan import check_count, chosen_task, with_symbols
 
     task = chosen_task(options)
-    low, high = options.length or (task.min_length, 50)
-    task = with_symbols(task, high)
+    low, high = bounds(options.length or (task.min_length, 50))
+    task = with_symbols(task, extent(high))
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
     check_count(options.count)
     if options.count > 2**32:
         raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
         batch = task.sample(
-            min(at_once, options.count - first), (low, high), options.seed, options.distribution, first_row=first
+            min(at_once, options.count - first), written(low, high), options.seed, options.distribution, first_row=first
         )
         _print_strings(task, batch, options.format)
 
@@ -122,6 +126,8 @@ def run_command(options: argparse.Namespace) -> None:
     plan = resumed_plan(options) if options.resume else new_plan(options)
     task, directory = plan.task, plan.directory
     _say(options, f"{task.name}, {encoding(plan.model.positions).title}: {_shape_sentence(plan)}")
+    theory = reporting.theory_sentence(task, plan.model.positions)
+    _say(options, f"theory: {theory}")
     with TrainingReport(plan.train.steps) as report:
         run = train(
             plan.model, task, plan.train, out=directory, resume=options.resume, device=plan.device, observer=report
@@ -129,7 +135,7 @@ def run_command(options: argparse.Namespace) -> None:
     _say(options, _training_sentence(run))
     accuracy_path = directory.path / "accuracy.json"
     if not accuracy_path.exists():
-        labels = [_label(length) for length in plan.lengths]
+        labels = [label(length) for length in plan.lengths]
         with EvaluationReport(labels) as report:
             table = evaluate(run.model, task, plan.lengths, count=plan.count, seed=plan.train.seed, progress=report)
         write_json(accuracy_path, {**table.as_dict(), "step": run.step, "fitted": run.fitted})
@@ -146,6 +152,7 @@ def run_command(options: argparse.Namespace) -> None:
                 "fitted": run.fitted,
                 "predicted": result.published.predicted,
                 "prediction": prediction,
+                "theory": theory,
                 "outcome": outcome,
                 "published": result.published.accuracy,
                 **result.table.as_dict(),
@@ -153,7 +160,7 @@ def run_command(options: argparse.Namespace) -> None:
         )
         return
     _print_table(reporting.accuracy_rows(result))
-    print(f"\npredicted: {prediction}\noutcome:   {outcome}\nfigure:    {figure_path}")
+    print(f"\npredicted: {prediction}\ntheory:    {theory}\noutcome:   {outcome}\nfigure:    {figure_path}")
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -167,7 +174,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     check_device(options.device)
     directory = RunDirectory.open(options.run)
     model, state = directory.load_model(options.device)
-    with EvaluationReport([_label(length) for length in options.lengths]) as report:
+    with EvaluationReport([label(length) for length in options.lengths]) as report:
         table = evaluate(
             model,
             directory.task,
@@ -211,19 +218,49 @@ def report_command(options: argparse.Namespace) -> None:
     print(f"figure: {options.out}")
 
 
+def crasp_command(options: argparse.Namespace) -> None:
+    """Check, run or compile a program."""
+    from lengen_fast import crasp_commands
+
+    actions = {"check": crasp_commands.check, "run": crasp_commands.run, "compile": crasp_commands.compile_}
+    actions[options.action](options)
+
+
+def predict_command(options: argparse.Namespace) -> None:
+    """Say before training what will happen."""
+    from lengen_fast import predict_command as command
+
+    command.predict(options)
+
+
+def infer_command(options: argparse.Namespace) -> None:
+    """Follow the idealized inference."""
+    from lengen_fast import infer_command as command
+
+    command.show(options, *command.infer(options))
+
+
+def phi_command(options: argparse.Namespace) -> None:
+    """Learn products of positions, or look at those of a trained model."""
+    from lengen_fast import infer_command
+    from lengen_fast import phi_command as command
+
+    infer_command.show(options, *command.phi(options))
+
+
 COMMANDS = {
     "tasks": tasks_command,
     "generate": generate_command,
     "run": run_command,
     "evaluate": evaluate_command,
     "report": report_command,
+    "predict": predict_command,
+    "crasp": crasp_command,
+    "infer": infer_command,
+    "phi": phi_command,
 }
 
 # ---- sentences ----
-
-
-def _label(length: int | tuple[int, int]) -> str:
-    return f"{length[0]}:{length[1]}" if isinstance(length, tuple) else str(length)
 
 
 def _as_json(task: Task) -> dict:
@@ -247,10 +284,11 @@ def _shape_sentence(plan: Plan) -> str:
     model, train = plan.model, plan.train
     table = f", {model.context} positions" if model.longest is not None else ""
     regularized = f", regularized {train.regularize:g}" if train.regularize else ""
+    low, high = bounds(train.length)
     return (
         f"{_plural(model.layers, 'layer')}, {_plural(model.heads, 'head')}, width {model.width}{table}; "
         f"at most {train.steps} steps of "
-        f"{train.batch} strings of length {train.length[0]} to {train.length[1]}, "
+        f"{train.batch} strings of length {low} to {high}, "
         f"learning rate {train.learning_rate:g}{regularized}"
     )
 

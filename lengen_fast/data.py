@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from hashlib import blake2b
 from itertools import accumulate
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -29,15 +30,19 @@ _LENGTH_BITS = 21
 _TENSORS = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
 
 
-def evaluation_stream(purpose: str, low: int, high: int) -> int:
+def evaluation_stream(purpose: str, low: int | tuple[int, int], high: int | tuple[int, int]) -> int:
     """The random stream of an evaluation bin: shared with no training step, no other bin and no other purpose.
 
     Args:
         purpose: ``"test"`` or ``"validation"``.
-        low, high: the lengths of the bin, inclusive, each in 0..2**21-1.
+        low, high: the lengths of the bin, inclusive, each in 0..2**21-1, or pairs of lengths. Four numbers do not fit
+            into a stream, so two bins of pairs share one by a chance of 2**-61.
     """
     if purpose not in _PURPOSES:
         raise ValueError(f"purpose is {purpose!r}; it must be one of {', '.join(map(repr, _PURPOSES))}")
+    if isinstance(low, tuple):
+        digest = blake2b(repr((*low, *high)).encode(), digest_size=8).digest()
+        return _PURPOSES[purpose] << 62 | 1 << 61 | int.from_bytes(digest, "little") >> 3
     for name, value in (("low", low), ("high", high)):
         if not 0 <= value < 2**_LENGTH_BITS:
             raise ValueError(f"{name} is {value}; it must be in 0..{2**_LENGTH_BITS - 1}")
@@ -197,9 +202,9 @@ class Stream:
         ):
             check_integer(name, value, low, high)
         sampler = task.sampler(length, seed=seed, distribution=distribution, context=context)
-        self._stream = _engine.Stream(
-            sampler, rows, start=start, stop=stop, capacity=capacity, threads=threads, trim=trim
-        )
+        options = dict(start=start, stop=stop, capacity=capacity, threads=threads, trim=trim)
+        in_engine = isinstance(sampler, _engine.Sampler)
+        self._stream = _engine.Stream(sampler, rows, **options) if in_engine else sampler.stream(rows, **options)
         self._finalizer = finalize(self, self._stream.close)  # also runs when the interpreter exits
 
     def __iter__(self) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lengen_fast.data import Batch, check_integer, evaluation_stream
+from lengen_fast.lengths import Length, Number, bounds, from_json, label, written
 from lengen_fast.model import Transformer
 from lengen_fast.tasks import Task
 
@@ -25,7 +26,7 @@ class Accuracy:
     """What a model got right on strings of one range of lengths.
 
     Attributes:
-        low, high: lengths n of the strings, inclusive.
+        low, high: lengths n of the strings, inclusive, or pairs of lengths.
         distribution: of the strings, as in ``Task.sample``.
         offsets: "zero" or "random", the position of the first token.
         count: strings tested; correct: those right at every scored position.
@@ -34,8 +35,8 @@ class Accuracy:
             first wrong one; None if no string was wrong.
     """
 
-    low: int
-    high: int
+    low: Number
+    high: Number
     distribution: str
     offsets: str
     count: int
@@ -63,7 +64,7 @@ class Accuracy:
     @property
     def label(self) -> str:
         """The range as the command line writes it."""
-        return str(self.low) if self.low == self.high else f"{self.low}:{self.high}"
+        return label(written(self.low, self.high))
 
     def as_dict(self) -> dict:
         """Counts and derived figures, as accuracy.json holds them."""
@@ -76,7 +77,8 @@ class Accuracy:
     @classmethod
     def from_dict(cls, content: dict) -> Accuracy:
         """The inverse of ``as_dict``."""
-        line = cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        fields = {name: content[name] for name in cls.__dataclass_fields__}
+        line = cls(**fields | {"low": from_json(content["low"]), "high": from_json(content["high"])})
         for part, whole in (("correct", "count"), ("positions_correct", "positions")):
             right, tested = check_integer(part, getattr(line, part), 0, 2**62), getattr(line, whole)
             check_integer(whole, tested, max(right, 1), 2**62)
@@ -96,9 +98,9 @@ class AccuracyTable:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def __getitem__(self, length: int | tuple[int, int]) -> Accuracy:
-        """The line of a length or of a (low, high) range."""
-        wanted = _as_range(length)
+    def __getitem__(self, length: Length) -> Accuracy:
+        """The line of a length, of a (low, high) range, or of a pair of either."""
+        wanted = bounds(length)
         for line in self.lines:
             if (line.low, line.high) == wanted:
                 return line
@@ -125,7 +127,7 @@ def wilson_interval(correct: int, count: int, z: float = 1.959963984540054) -> t
 def evaluate(
     model: Transformer,
     task: Task,
-    lengths: Sequence[int | tuple[int, int]],
+    lengths: Sequence[Length],
     *,
     count: int | None = None,
     distribution: str | None = None,
@@ -143,7 +145,8 @@ def evaluate(
     Args:
         model: on the device to use; its vocabulary must be the task's.
         task: from ``lengen_fast.task``, with an alphabet that serves the longest length.
-        lengths: lengths n or inclusive ranges (low, high).
+        lengths: lengths n or inclusive ranges (low, high); of a task with two lengths, also ``Pair(3, 7)`` or a range
+            for each, ((low, high), (low, high)).
         count: strings a range; None takes 2,000, fewer where they would pass ``token_budget`` tokens.
         distribution: one of the task's; None: its first.
         offsets: "zero" starts every string at position 0; "random" draws the offset as training does. A model that
@@ -157,16 +160,16 @@ def evaluate(
         ValueError: before any work: a range that the task cannot draw, an unknown option, a count below 1, a vocabulary
             that is not the task's, or a length that does not fit into the model's position table.
     """
-    ranges = [_as_range(length) for length in lengths]
+    ranges = [bounds(length) for length in lengths]
     _check(model, task, ranges, count, offsets, token_budget)
     distribution = task.distributions[0] if distribution is None else distribution
-    if model.config.longest is None:
-        offsets = "zero"  # without positions there is nothing to shift
+    if not model.config.has_positions:
+        offsets = "zero"  # there is nothing to shift
     lines = []
     for index, (low, high) in enumerate(ranges):
         rows = count or max(1, min(PAPER_COUNT, token_budget // task.tokens_at(high)))
-        context = model.config.longest if offsets == "random" else None
-        sampler = dict(length=(low, high), seed=seed, distribution=distribution, context=context)
+        context = model.config.context_for(task.tokens_at(high)) if offsets == "random" else None
+        sampler = dict(length=written(low, high), seed=seed, distribution=distribution, context=context)
         tally = _Tally()
         at_once = max(1, TOKENS_AT_ONCE // task.tokens_at(high))
         for first in range(0, rows, at_once):
@@ -208,7 +211,7 @@ class _Tally:
         self.positions += len(right)
         self.positions_correct += int(right.sum())
 
-    def accuracy(self, low: int, high: int, distribution: str, offsets: str) -> Accuracy:
+    def accuracy(self, low: Number, high: Number, distribution: str, offsets: str) -> Accuracy:
         wrong = torch.tensor(self.first_wrong, dtype=torch.float64)
         return Accuracy(
             low=low,
@@ -224,18 +227,10 @@ class _Tally:
         )
 
 
-def _as_range(length: int | tuple[int, int]) -> tuple[int, int]:
-    pair = tuple(length) if isinstance(length, (tuple, list)) else (length, length)
-    if len(pair) != 2:
-        raise ValueError(f"lengths has {length!r}: give whole numbers n or pairs (low, high)")
-    low, high = (check_integer("length", value, -(2**63), 2**63) for value in pair)
-    return low, high
-
-
 def _check(
     model: Transformer,
     task: Task,
-    ranges: list[tuple[int, int]],
+    ranges: list[tuple[Number, Number]],
     count: int | None,
     offsets: str,
     token_budget: int,
@@ -256,7 +251,7 @@ def _check(
         check_context(model.config, task, task.check_lengths(low, high)[-1])
 
 
-def check_context(config, task: Task, length: int) -> None:
+def check_context(config, task: Task, length: Number) -> None:
     """Raise a ValueError if strings of ``length`` do not fit into the position table of a model of that shape."""
     needed = task.tokens_at(length)
     if config.longest is not None and needed > config.longest:

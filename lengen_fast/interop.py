@@ -54,9 +54,13 @@ def to_gpt2(model: Transformer, context: int | None = None) -> GPT2LMHeadModel:
             ``model.config.context``. A model with a table keeps its own.
 
     Raises:
-        ValueError: ``context`` is below 1, or is not the length of the table that the model has.
+        ValueError: ``context`` is below 1, or is not the length of the table that the model has; or the model has
+            options that GPT-2 has not.
         ImportError: transformers is not installed.
     """
+    if model.config.options:
+        name, value = next(iter(model.config.options.items()))
+        raise ValueError(f"model has {name}={value!r}, which GPT-2 has no place for")
     transformers = _transformers()
     hf_model = transformers.GPT2LMHeadModel(_gpt2_config(model.config, context)).to(model.embedding.tokens.device)
     hf_model.generation_config = transformers.GenerationConfig()

@@ -1,4 +1,4 @@
-"""AdamW over all parameters of a model as one vector."""
+"""AdamW with clipping, for models of a few small tensors and for models of large ones."""
 
 from __future__ import annotations
 
@@ -6,64 +6,90 @@ import torch
 from torch import Tensor, nn
 
 
-class FlatAdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with gradient clipping, for models of a few small tensors.
+class AdamW:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with gradient clipping.
 
-    The parameters become views of one vector, and their gradients likewise: a model of width 16 would otherwise spend
-    a quarter of a step on visits to its seventeen tensors. Matrices and tables decay, biases and norms do not. Nothing
-    waits for the device.
+    Below ``LARGEST_FLAT`` elements the parameters become views of one vector, and their gradients likewise: a model of
+    width 16 would otherwise spend a quarter of a step on visits to its seventeen tensors. Above, each keeps its own
+    memory, and gradients are taken over as they come from the backward pass, without being set to zero and added to.
+    Matrices and tables decay, biases and norms do not. Nothing waits for the device.
 
     Args:
-        model: its parameters are moved; ``release`` gives them memory of their own again.
+        model: its parameters are updated, and may be moved; ``release`` gives them memory of their own again.
         weight_decay: factor of the rate by which matrices and tables shrink in a step.
         clip_norm: the gradients are scaled down to this Euclidean norm if theirs is greater; None: never.
-
-    Attributes:
-        values: [n] fp32, the vector, with its gradient.
     """
 
     ALIGNMENT = 16  # elements: each view begins on a cache line
+    LARGEST_FLAT = 2**18  # elements: they and their gradients stay in a core's cache
 
     def __init__(self, model: nn.Module, weight_decay: float, clip_norm: float | None):
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
-        parameters = list(model.parameters())
-        decaying = [parameter for parameter in parameters if parameter.dim() >= 2]
-        self.parameters = [*decaying, *(parameter for parameter in parameters if parameter.dim() < 2)]
+        self.parameters = sorted(
+            model.parameters(), key=lambda parameter: parameter.dim() < 2
+        )  # those that decay first
+        decaying = sum(parameter.dim() >= 2 for parameter in self.parameters)
+        self.is_flat = sum(parameter.numel() for parameter in self.parameters) <= self.LARGEST_FLAT
+        if self.is_flat:
+            self._values, self._decaying = self._flatten(decaying)
+        else:
+            self._values, self._decaying = self.parameters, [x.data for x in self.parameters[:decaying]]
+        # decoupled decay is one product before the update, so one group serves all
+        self._adam = torch.optim.Adam(self._values, fused=True)
+        if clip_norm is not None:
+            self._adam.found_inf = self._values[0].new_zeros(())  # goes with grad_scale; nothing is ever skipped
+
+    def _flatten(self, decaying: int) -> tuple[list[Tensor], list[Tensor]]:
+        """All values as one vector, and the part of it that decays."""
         sizes = [-(-parameter.numel() // self.ALIGNMENT) * self.ALIGNMENT for parameter in self.parameters]
-        self.values = nn.Parameter(parameters[0].new_zeros(sum(sizes)))
-        self.values.grad = torch.zeros_like(self.values)
-        self._decaying = self.values.data[: sum(sizes[: len(decaying)])]
-        pieces = zip(self.parameters, self.values.data.split(sizes), self.values.grad.split(sizes), strict=True)
-        for parameter, values, gradients in pieces:
-            view = values[: parameter.numel()].view_as(parameter)
+        values = nn.Parameter(self.parameters[0].new_zeros(sum(sizes)))
+        values.grad = torch.zeros_like(values)
+        for parameter, piece, gradient in zip(
+            self.parameters, values.data.split(sizes), values.grad.split(sizes), strict=True
+        ):
+            view = piece[: parameter.numel()].view_as(parameter)
             view.copy_(parameter.data)
             parameter.data = view
-            parameter.grad = gradients[: parameter.numel()].view_as(parameter)
-        # decoupled decay is one product before the update, so one group serves all
-        self._adam = torch.optim.Adam([self.values], fused=True)
-        if clip_norm is not None:
-            self._adam.found_inf = self.values.new_zeros(())  # goes with grad_scale; nothing is ever skipped
+            parameter.grad = gradient[: parameter.numel()].view_as(parameter)
+        return [values], [values.data[: sum(sizes[:decaying])]]
 
     def step(self, rate: float) -> None:
-        """Update the parameters from their gradients with learning rate ``rate``, and set the gradients to zero."""
+        """Update the parameters from their gradients with learning rate ``rate``, and forget the gradients."""
         if self.clip_norm is not None:
-            norm = torch.linalg.vector_norm(self.values.grad)
-            self._adam.grad_scale = (norm / self.clip_norm).clamp_(min=1.0)  # the fused update divides by it
+            self._adam.grad_scale = (self._norm() / self.clip_norm).clamp_(min=1.0)  # the fused update divides by it
         self._adam.param_groups[0]["lr"] = rate
-        self._decaying.mul_(1 - rate * self.weight_decay)
+        for values in self._decaying:
+            values.mul_(1 - rate * self.weight_decay)
         self._adam.step()
-        self.values.grad.zero_()
+        self._adam.zero_grad(set_to_none=not self.is_flat)
+
+    def _norm(self) -> Tensor:
+        """Euclidean norm of all gradients."""
+        gradients = [x.grad for x in self._values if x.grad is not None]
+        return torch.linalg.vector_norm(gradients[0]) if self.is_flat else nn.utils.get_total_norm(gradients)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every parameter is."""
+        return all(bool(torch.isfinite(values).all()) for values in self._values)
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The step count and the two moments, by name; empty before the first step."""
-        return self._adam.state_dict()["state"].get(0, {})
+        """The step counts and the two moments, by name; empty before the first step."""
+        states = self._adam.state_dict()["state"]
+        return {f"{index}.{name}": x for index, state in states.items() for name, x in state.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take over what ``state`` gave."""
-        self._adam.load_state_dict({**self._adam.state_dict(), "state": {0: state} if state else {}})
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, x in state.items():
+            index, _, field = name.partition(".")
+            states.setdefault(int(index), {})[field] = x
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": states})
 
     def release(self) -> None:
-        """Give every parameter a memory of its own again."""
+        """Give every parameter a memory of its own again, and drop the gradients."""
         for parameter in self.parameters:
-            parameter.data, parameter.grad = parameter.data.clone(), None
+            parameter.grad = None
+            if self.is_flat:
+                parameter.data = parameter.data.clone()

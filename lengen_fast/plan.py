@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from lengen_fast.evaluation import check_context
+from lengen_fast.lengths import Length, Pair, bounds, extent, from_json, written
 from lengen_fast.model import ModelConfig
 from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.tasks import LONGEST_LENGTH, Language, Task, language
@@ -23,7 +24,7 @@ class Plan:
     task: Task
     model: ModelConfig
     train: TrainConfig
-    lengths: list[int | tuple[int, int]]
+    lengths: list[Length]
     count: int | None
     device: str
     directory: RunDirectory
@@ -44,18 +45,18 @@ def new_plan(options: argparse.Namespace) -> Plan:
     check_device(device)
     positions = options.positions or "ape"
     task = chosen_task(options)
-    lengths = options.eval_lengths or _default_lengths(task, positions)
-    ranges = [length if isinstance(length, tuple) else (length, length) for length in lengths]
     trained = options.train_length or (task.min_length, 50)
-    longest = max(high for _, high in [*ranges, trained])
-    task = with_symbols(task, longest)
-    for low, high in [*ranges, trained]:
+    lengths = options.eval_lengths or _default_lengths(task, positions, trained)
+    ranges = [bounds(length) for length in lengths]
+    longest = [high for _, high in [*ranges, bounds(trained)]]
+    task = with_symbols(task, max(map(extent, longest)))
+    for low, high in [*ranges, bounds(trained)]:
         task.check_lengths(low, high)
     model, train = default_configs(
         task,
         positions,
-        longest=longest,
-        model=_given(options, MODEL_OPTIONS),
+        longest=longest[-1],
+        model={"context": max(map(task.context_for, longest))} | _given(options, MODEL_OPTIONS),
         train=_given(options, TRAIN_OPTIONS) | ({"length": options.train_length} if options.train_length else {}),
     )
     check_settings(model, task, train)
@@ -89,7 +90,7 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
         "labels": config["task"].get("labels"),
         "positions": model.positions,
         "train_length": train.length,
-        "eval_lengths": [low if low == high else (low, high) for low, high in config["evaluation"]["lengths"]],
+        "eval_lengths": [written(*map(from_json, ends)) for ends in config["evaluation"]["lengths"]],
         "count": config["evaluation"]["count"],
         "device": config.get("device", "cpu"),
         **{name: getattr(model, name) for name in MODEL_OPTIONS},
@@ -104,8 +105,14 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
     return Plan(directory.task, model, train, stored["eval_lengths"], stored["count"], stored["device"], directory)
 
 
-def _default_lengths(task: Task, positions: str) -> list[int | tuple[int, int]]:
-    """The paper's bins, and two longer lengths where no table bounds them: the greatest up to 512 and 4096."""
+def _default_lengths(task: Task, positions: str, trained: Length) -> list[Length]:
+    """The paper's bins, and two longer lengths where no table bounds them: the greatest up to 512 and 4096.
+
+    For pairs of lengths, those of training and up to twice it.
+    """
+    if isinstance(bounds(trained)[1], Pair):
+        beyond = tuple((high + 1, 2 * high) for high in bounds(trained)[1])
+        return [trained, beyond]
     bins = [(task.min_length, 50), (51, 100), (101, 150)]
     if positions != "nope" or task.alphabet_grows:
         return bins

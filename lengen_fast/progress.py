@@ -96,6 +96,22 @@ class EvaluationReport(_Report):
             self._show(done, f"length {self.labels[index]} ({index + 1} of {len(self.labels)}), {left} left of it")
 
 
+class StepReport(_Report):
+    """Steps of a search, what is being done, and the time left if no further step can be spared."""
+
+    def __init__(self, name: str, steps: int):
+        super().__init__(name, steps)
+        self.taken = 0
+
+    def __call__(self, step: int, note: str) -> None:
+        """Note one more step, after which ``step`` of all steps are done or spared."""
+        self.taken += 1
+        if self._due():
+            seconds = time.monotonic() - self.began
+            left = duration((self.total - step) * seconds / self.taken)
+            self._show(step, f"{note}, at most {left} left")
+
+
 def duration(seconds: float) -> str:
     """12 s, 3 min 20 s, 2 h 05 min."""
     seconds = round(seconds)

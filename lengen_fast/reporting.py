@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lengen_fast.evaluation import Accuracy, AccuracyTable, wilson_interval
+from lengen_fast.lengths import Number, Pair, bounds, exceeds, extent
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
 from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
+from lengen_fast.tasks import Task
 from lengen_fast.training import default_configs
 
 CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
@@ -30,7 +32,7 @@ class Outcome:
         seed: of weights and strings.
         published: the paper's figures for the task, encoding and coefficient, without accuracies if training strings
             had other lengths than the paper's.
-        trained: (low, high) lengths of the training strings.
+        trained: least and greatest length, or pair of lengths, of the training strings.
         fitted: whether every string of the last in-range test was right.
         table: accuracy by length.
         chance: exact match of guessing, or None.
@@ -42,7 +44,7 @@ class Outcome:
     difference: str
     seed: int
     published: Published
-    trained: tuple[int, int]
+    trained: tuple[Number, Number]
     fitted: bool
     table: AccuracyTable
     chance: float | None
@@ -78,27 +80,29 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
     """An accuracy table of a run, beside what its configuration says."""
     task, model, train = directory.task, directory.model_config, directory.config["train"]
     usual_model, usual_train = default_configs(task, model.positions)
-    usual = usual_train.as_dict() | {"seed": train["seed"], "regularize": train["regularize"]}
+    usual = usual_train.as_dict() | {name: train.get(name) for name in ("seed", "regularize", "threads")}
     shaped = replace(model, context=usual_model.context) == replace(usual_model, vocab_size=model.vocab_size)
     differences = [] if shaped else [f"{model.layers}/{model.heads}/{model.width}"]
     if model.longest not in (None, usual_model.context):
         differences.append(f"{model.longest:,} positions")
     if train["regularize"]:
         differences.append(f"regularized {train['regularize']:g}")
-    if tuple(train["length"]) != usual_train.length:
-        differences.append(f"trained on {train['length'][0]} to {train['length'][1]}")
+    trained, usually_trained = bounds(train["length"]), bounds(usual_train.length)
+    if trained != usually_trained:
+        differences.append(f"trained on {trained[0]} to {trained[1]}")
     if train | {"length": usual["length"]} != usual:
         differences.append(f"{train['steps']:,} steps of {train['batch']}, rate {train['learning_rate']:g}")
     figures = published(task.name, model.positions, train["regularize"])
-    settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train | {"seed": None}}
+    train = train | {"seed": None, "threads": None}
+    settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train}
     return Outcome(
         task=task.name,
         positions=model.positions,
         settings=json.dumps(settings, sort_keys=True),
         difference=", ".join(differences),
         seed=directory.config["seed"],
-        published=figures if tuple(train["length"]) == usual_train.length else replace(figures, accuracy=None),
-        trained=tuple(train["length"]),
+        published=figures if trained == usually_trained else replace(figures, accuracy=None),
+        trained=trained,
         fitted=fitted,
         table=table,
         chance=task.chance,
@@ -124,9 +128,22 @@ def prediction_sentence(task: str, positions: str) -> str:
     return f"the paper predicts that {task} with {title} {'generalizes' if predicted else 'fails'}: {known}"
 
 
+def theory_sentence(task: Task, positions: str) -> str:
+    """What ``lengen predict`` says of a task and an encoding: the outcome, and the claim it rests on."""
+    from lengen_fast.theory import predict
+
+    if positions not in ("ape", "nope"):
+        return f"no verdict for {encoding(positions).title}"
+    try:
+        outlook = getattr(predict(task), positions)
+    except ValueError as error:
+        return f"no verdict: {error}"
+    return f"{outlook.outcome}. {outlook.claim}"
+
+
 def outcome_sentence(result: Outcome) -> str:
     """What happened beyond the training range, in words."""
-    beyond = [line for line in result.table if line.low > result.trained[1]]
+    beyond = [line for line in result.table if exceeds(line.low, result.trained[1])]
     if not result.fitted:
         return "training did not reach 100% in its own range, so longer strings say little"
     if not beyond:
@@ -173,14 +190,19 @@ def save_figure(results: Sequence[Outcome], path: Path) -> None:
         _draw_group(axes, group, COLOURS[number % len(COLOURS)])
     _draw_chance(axes, results)
     _finish_axes(axes, results)
+    write_figure(figure, path)
+
+
+def write_figure(figure, path: Path) -> None:
+    """A matplotlib figure as a PNG, written under another name and renamed."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_atomically(path, content.getvalue())
 
 
 def _shade_training_range(axes, results: Sequence[Outcome]) -> None:
-    low = min(result.trained[0] for result in results)
-    high = max(result.trained[1] for result in results)
+    low = min(extent(result.trained[0]) for result in results)
+    high = max(extent(result.trained[1]) for result in results)
     axes.axvspan(max(low, 1), high, color="#e9edf1", zorder=0)
     axes.text(
         (max(low, 1) * high) ** 0.5, 1.075, "training range", ha="center", va="center", fontsize=8, color="#5f6b77"
@@ -200,7 +222,13 @@ def _draw_group(axes, group: list[Outcome], colour: str) -> None:
     )
     for (low, high, _, _), share in zip(lines, shares, strict=True):
         axes.plot(
-            [max(low, 1), high], [share, share], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt", zorder=2
+            [max(extent(low), 1), extent(high)],
+            [share, share],
+            color=colour,
+            linewidth=4,
+            alpha=0.35,
+            solid_capstyle="butt",
+            zorder=2,
         )
     for result in group if len(group) > 1 else ():
         own = sorted((_centre(line.low, line.high), line.exact) for line in result.table)
@@ -225,9 +253,9 @@ def _draw_group(axes, group: list[Outcome], colour: str) -> None:
         )
 
 
-def _pool(group: list[Outcome]) -> list[tuple[int, int, int, int]]:
+def _pool(group: list[Outcome]) -> list[tuple[Number, Number, int, int]]:
     """(low, high, correct, count) summed over runs, by length."""
-    counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[tuple[Number, Number], list[int]] = defaultdict(lambda: [0, 0])
     for result in group:
         for line in result.table:
             counts[line.low, line.high][0] += line.correct
@@ -236,8 +264,8 @@ def _pool(group: list[Outcome]) -> list[tuple[int, int, int, int]]:
     return [(low, high, correct, count) for (low, high), (correct, count) in ordered]
 
 
-def _centre(low: int, high: int) -> float:
-    return max((low + high) / 2, 1)
+def _centre(low: Number, high: Number) -> float:
+    return max((extent(low) + extent(high)) / 2, 1)
 
 
 def _draw_chance(axes, results: Sequence[Outcome]) -> None:
@@ -248,10 +276,9 @@ def _draw_chance(axes, results: Sequence[Outcome]) -> None:
 
 
 def _finish_axes(axes, results: Sequence[Outcome]) -> None:
-    highest = max(line.high for result in results for line in result.table)
-    lowest = min(
-        min(result.trained[0] for result in results), min(line.low for result in results for line in result.table)
-    )
+    lines = [line for result in results for line in result.table]
+    highest = max(extent(line.high) for line in lines)
+    lowest = min(extent(low) for low in (*(result.trained[0] for result in results), *(line.low for line in lines)))
     axes.set_xscale("log")
     axes.set_xlim(max(lowest, 1), highest * 1.5)
     axes.set_ylim(-0.03, 1.12)
@@ -260,7 +287,8 @@ def _finish_axes(axes, results: Sequence[Outcome]) -> None:
     ticks = [*(tick for tick in usual if tick * 1.5 < highest), highest]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("length of the string")
+    paired = any(isinstance(line.low, Pair) for line in lines)
+    axes.set_xlabel("both lengths together" if paired else "length of the string")
     axes.set_ylabel("exact match")
     axes.grid(axis="y", color="#d9dee3", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lengen_fast.data import Batch, Stream, check_integer
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
+from lengen_fast.lengths import Number, bounds, written
 from lengen_fast.model import ModelConfig, Transformer
-from lengen_fast.optimizer import FlatAdamW
+from lengen_fast.optimizer import AdamW
 from lengen_fast.published import published
 from lengen_fast.runs import RunDirectory
 from lengen_fast.signals import collected_signals
@@ -36,7 +37,7 @@ class TrainConfig:
         warmup: steps over which it rises linearly from 0 first.
         weight_decay: AdamW's, on matrices and tables; biases and norms are not decayed.
         clip_norm: gradients are scaled down to this global norm, as the Hugging Face Trainer does; None: not at all.
-        length: (low, high) of the training strings; None: the task's minimum to 50.
+        length: (low, high) of the training strings, or a range for each of two lengths; None: the task's minimum to 50.
         distribution: one of the task's; None: its first.
         regularize: coefficient of the positional-product penalty added to the loss.
         test_every: steps between tests on strings of the training range that no step trains on (never longer ones).
@@ -54,7 +55,7 @@ class TrainConfig:
     warmup: int = 0
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
-    length: tuple[int, int] | None = None
+    length: tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | None = None
     distribution: str | None = None
     regularize: float = 0.0
     test_every: int = 3000
@@ -86,7 +87,8 @@ class TrainConfig:
         if self.length is not None:
             if not isinstance(self.length, (tuple, list)) or len(self.length) != 2:
                 raise TypeError(f"length must be a pair (low, high) or None, got {self.length!r}")
-            object.__setattr__(self, "length", tuple(self.length))
+            low, high = bounds(self.length)
+            object.__setattr__(self, "length", (low, high) if isinstance(low, int) else written(low, high))
 
     def rate_at(self, step: int) -> float:
         """Learning rate of step 0, 1, ...: linear warm-up, then linear decay to 0 at ``steps``."""
@@ -97,7 +99,7 @@ class TrainConfig:
     def as_dict(self) -> dict:
         """Plain values, as config.json holds them."""
         settings = asdict(self)
-        settings["length"] = list(self.length) if self.length else None
+        settings["length"] = _as_lists(self.length) if self.length else None
         return settings
 
 
@@ -150,14 +152,15 @@ def default_configs(
     task: Task,
     positions: str = "ape",
     *,
-    longest: int = 150,
+    longest: Number = 150,
     model: dict | None = None,
     train: dict | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """The paper's settings for a task and an encoding, with replacements.
 
     Args:
-        longest: the longest length to be evaluated; the position table serves it, and the training strings.
+        longest: the longest length, or pair of lengths, to be evaluated; the position table serves it, and the training
+            strings.
         model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
 
     For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3, and ``task.usual_training``.
@@ -176,8 +179,9 @@ def default_configs(
     if train and "steps" in train and "warmup" not in train and schedule.get("warmup", 0) >= train["steps"]:
         schedule["warmup"] = 0
     schedule |= dict(length=(task.min_length, 50), distribution=task.distributions[0])
-    longest = max(longest, (train or {}).get("length", schedule["length"])[1])
-    shape |= dict(vocab_size=task.vocab_size, positions=positions, context=task.context_for(longest))
+    trained = bounds((train or {}).get("length") or schedule["length"])[1]
+    context = max(map(task.context_for, (longest, trained)))
+    shape |= dict(vocab_size=task.vocab_size, positions=positions, context=context)
     return ModelConfig(**shape | (model or {})), TrainConfig(**schedule | (train or {}))
 
 
@@ -242,7 +246,7 @@ class _Trainer:
         self.task, self.config, self.directory, self.device = task, train_config, directory, device
         self.observer = observer
         self.model = Transformer(config, seed=train_config.seed).to(device)
-        self.optimizer = FlatAdamW(self.model, train_config.weight_decay, train_config.clip_norm)
+        self.optimizer = AdamW(self.model, train_config.weight_decay, train_config.clip_norm)
         self.step = self.tokens = 0
         self.seconds = 0.0
         self.in_range: Accuracy | None = None
@@ -323,7 +327,7 @@ class _Trainer:
 
     def _check_weights(self) -> None:
         """Raise if the last update, whose loss nobody has seen, left a weight that is not finite."""
-        if not bool(torch.isfinite(self.optimizer.values).all()):
+        if not self.optimizer.is_finite:
             raise TrainingDiverged(f"a weight became NaN or infinite at step {self.step}: {self._advice()}")
 
     def _test(self) -> None:
@@ -405,7 +409,7 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
             f"the model has {config.vocab_size} tokens and task {task.name} has {task.vocab_size}: "
             f"set vocab_size to task.vocab_size"
         )
-    low, high = train_config.length or (task.min_length, 50)
+    low, high = bounds(train_config.length or (task.min_length, 50))
     check_context(config, task, task.check_lengths(low, high)[-1])
 
 
@@ -476,6 +480,11 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _as_lists(value: object) -> object:
+    """Nested tuples as JSON gives them back."""
+    return [_as_lists(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

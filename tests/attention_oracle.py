@@ -1,7 +1,9 @@
-"""Causal attention with every option, by its definition: one matrix of logits per sequence and head, in any dtype."""
+"""Causal attention with every option, by its definition: one matrix of logits per sequence and head, in any dtype; and
+how far from it a result may be."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -73,3 +75,18 @@ def _bias(distance: Tensor, table: Tensor, beyond: str, slope: Tensor | None) ->
     if beyond == "line":
         return bias + slope[:, None, None] * over
     return bias
+
+
+def ulp(largest: float, dtype: torch.dtype) -> float:
+    """Distance of neighbouring numbers of ``dtype`` at ``largest``."""
+    return torch.finfo(dtype).eps * 2.0 ** math.floor(math.log2(largest)) if largest > 0 else 0.0
+
+
+def assert_errors_are_small_and_lean_to_no_side(actual: Tensor, eager: Tensor, exact: Tensor, slack: float) -> None:
+    """Twice the error of ``eager``, the definition in the same dtype, and ``slack``, both as maximum and as root mean
+    square; and a mean of at most a tenth of that, up to what chance gives to so many numbers."""
+    error, allowed = actual.cpu().double() - exact, eager.cpu().double() - exact
+    rms = float(error.square().mean().sqrt())
+    assert float(error.abs().max()) <= 2 * float(allowed.abs().max()) + slack
+    assert rms <= 2 * float(allowed.square().mean().sqrt()) + slack
+    assert abs(float(error.mean())) <= 0.1 * rms + 4 * rms / error.numel() ** 0.5

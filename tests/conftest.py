@@ -13,6 +13,7 @@ from hypothesis import settings
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run in the interpreter, which is chosen when they are defined
 
+pytest.register_assert_rewrite("attention_cases", "attention_oracle", "kernel_cases")
 settings.register_profile("lengen", deadline=None)
 settings.load_profile("lengen")
 torch.set_num_threads(1)  # tests are made of tiny operations: on a busy machine two threads take eight times as long
@@ -47,6 +48,17 @@ def quick_interpreter():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter.InterpretedFunction, "__call__", call)
         yield
+
+
+@pytest.fixture
+def kernel(monkeypatch, request):
+    """Which attention kernels a test runs over; with tiles so small that a few dozen rows visit every kind of tile."""
+    import kernel_cases
+
+    name = getattr(request, "param", "tiles")
+    kernel_cases.use_tiles(monkeypatch, 16, 16)
+    kernel_cases.use_kernel(monkeypatch, name)
+    return name
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 // Exercises the engine without Python, for the sanitizers: every sampler, distribution and edge length, and the stream.
-#include <array>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -16,9 +16,53 @@ using namespace lengen;
 
 namespace {
 
-constexpr std::array task_names = {"binary_majority", "majority", "binary_majority_interleave", "unique_copy",
-                                   "repeat_copy",     "sort",     "parity",                     "addition",
-                                   "offset_copy_1",   "offset_copy_2", "offset_copy_3"};
+// A sampler by its name, the size of its alphabet (0: several), and its parameters.
+struct Named {
+  const char* task;
+  int64_t symbols;
+  Parameters parameters;
+};
+
+const std::vector<Named> named = {
+    {"binary_majority", 2, {}},
+    {"majority", 26, {}},
+    {"binary_majority_interleave", 2, {}},
+    {"unique_copy", 0, {}},
+    {"repeat_copy", 2, {}},
+    {"sort", 0, {}},
+    {"parity", 4, {}},
+    {"addition", 4, {}},
+    {"addition", 4, {1, 3, 60, 66}},
+    {"offset_copy_1", 0, {}},
+    {"offset_copy_2", 0, {}},
+    {"offset_copy_3", 0, {}},
+    {"mode", 2, {}},
+    {"mode", 10, {}},
+    {"mode", 256, {}},
+    {"histogram", 0, {}},
+    {"count", 4, {1}},
+    {"count", 4, {5}},
+    {"reverse", 2, {}},
+    {"duplicate", 2, {}},
+    {"selective_copy", 17, {}},
+    {"bucket_sort", 2, {}},
+    {"bucket_sort", 5, {}},
+    {"bucket_sort", 256, {}},
+    {"modular_sum", 5, {}},
+    {"modular_sum", 256, {}},
+    {"cycle_navigation", 8, {5}},
+    {"flip_flop", 5, {}},
+    {"word_problem", 2, {0, 0, 1, 1, 1}},
+    {"word_problem", 3, {2, 0, 0, 0, 1, 1, 1, 0, 1, 2}},
+    {"mqar", 0, {}},
+    {"induction_head", 17, {}},
+    {"decimal_addition", 12, {}},
+    {"decimal_addition", 12, {1, 4, 1, 9}},
+    {"decimal_addition_reversed", 12, {}},
+    {"multi_operand_addition", 12, {}},
+    {"multi_operand_addition", 12, {2, 99, 1, 9}},
+    {"multi_operand_addition_reversed", 12, {}},
+};
 
 void require(bool condition, const std::string& what) {
   if (condition) return;
@@ -55,20 +99,33 @@ void check_range(const RowSampler& sampler, int64_t low, int64_t high, int64_t r
   avx2_enabled = avx2_supported();
 }
 
-void check_task(const std::string& task, const std::string& distribution) {
-  const std::string name = task + " " + distribution;
-  for (const int64_t symbols : {150, 5000, 70000}) {
-    const auto sampler = make_sampler(task, distribution, symbols);
-    const int64_t shortest = sampler->shortest();
-    for (const int64_t n : {shortest, shortest + 1, shortest + 2, int64_t{63}, int64_t{64}, int64_t{65}, int64_t{66}}) {
-      check_range(*sampler, n, n, 9, name);
-    }
-    check_range(*sampler, shortest, 130, 40, name);
-    for (const int64_t n : {int64_t{255}, int64_t{256}, int64_t{4097}, int64_t{66000}}) {
-      if (n + 2 <= sampler->longest()) check_range(*sampler, n, n + 2, 2, name);
-    }
-    if (sampler->longest() == longest_length) return;  // its alphabet is fixed
+void check_sampler(const RowSampler& sampler, const std::string& name) {
+  const int64_t shortest = sampler.shortest(), longest = sampler.longest();
+  for (const int64_t n : {shortest, shortest + 1, shortest + 2, int64_t{63}, int64_t{64}, int64_t{65}, int64_t{66}}) {
+    if (n <= longest) check_range(sampler, n, n, 9, name);
   }
+  check_range(sampler, shortest, std::min<int64_t>(130, longest), 40, name);
+  for (const int64_t n : {int64_t{255}, int64_t{256}, int64_t{4097}, int64_t{66000}}) {
+    if (n + 2 <= longest) check_range(sampler, n, n + 2, 2, name);
+  }
+}
+
+void check_task(const Named& task, const std::string& distribution) {
+  const std::string name = task.task + (" " + distribution);
+  const std::vector<int64_t> several = {150, 5000, 70000};
+  for (const int64_t symbols : task.symbols == 0 ? several : std::vector{task.symbols}) {
+    check_sampler(*make_sampler(task.task, distribution, symbols, task.parameters), name);
+  }
+}
+
+void check_refused(const Named& task) {
+  bool thrown = false;
+  try {
+    make_sampler(task.task, "paper", task.symbols, task.parameters);
+  } catch (const std::invalid_argument&) {
+    thrown = true;
+  }
+  require(thrown, std::string("wrong parameters are taken by ") + task.task);
 }
 
 // Fails at one step, if asked to.
@@ -189,7 +246,12 @@ void check_error_of_a_part() {
 int main() {
   check_shared_helpers();
   check_error_of_a_part();
-  for (const char* task : task_names) {
+  for (const Named& task : {Named{"count", 4, {}}, Named{"mode", 1, {}}, Named{"mode", 257, {}}, Named{"addition", 4, {1, 2}},
+                            Named{"addition", 4, {1, longest_length, 1, longest_length}}, Named{"word_problem", 2, {}},
+                            Named{"word_problem", 2, {0, 0, 1, 1, 2}}, Named{"multi_operand_addition", 12, {1, 2, 3, 4}}}) {
+    check_refused(task);
+  }
+  for (const Named& task : named) {
     for (const char* distribution : {"paper", "hard"}) check_task(task, distribution);
   }
   for (const int threads : {1, 2, 4}) {

@@ -12,6 +12,7 @@ import pytest
 
 import lengen_fast as lf
 from lengen_fast.cli import main
+from lengen_fast.training import default_configs, run_settings
 
 QUICK = ["--layers", "1", "--heads", "1", "--width", "16", "--steps", "40", "--batch", "8", "--count", "30"]
 SHORT = ["--eval-lengths", "1:50", "51:100", "200"]
@@ -50,6 +51,8 @@ def test_run_writes_the_whole_directory_and_prints_outcome_beside_prediction(fin
     ]
     assert (directory / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert "predicted: the paper predicts that binary_majority with APE generalizes" in printed
+    assert printed.count("theory:") == 2
+    assert printed.index("theory: generalizes. The program of the standard library") < printed.index("trained")
     assert "outcome:" in printed
     assert "99.99%" in printed  # the published figure of the second bin
 
@@ -66,6 +69,7 @@ def test_json_puts_one_object_on_standard_output_and_nothing_else(finished, tmp_
     )
     content = json.loads(result.stdout)
     assert content["predicted"] is True
+    assert content["theory"].startswith("generalizes. ")
     assert content["lines"][0]["low"] == 60
     content = json.loads(lengen("evaluate", directory, "--lengths", "80", "--count", "5", "--json").stdout)
     assert content["lines"][0]["count"] == 5
@@ -173,7 +177,7 @@ def test_report_pools_seeds_and_draws_one_figure(finished, tmp_path, capsys):
     assert (tmp_path / "both.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("command", ["tasks", "generate", "run", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["tasks", "generate", "run", "evaluate", "report", "crasp"])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -379,6 +383,12 @@ def test_published_figures_stand_only_beside_what_was_published(finished, capsys
         assert all(line.endswith(" -") for line in capsys.readouterr().out.splitlines()[1:])
 
 
+def usual_settings(name):
+    """What config.json says of a run of the paper's settings."""
+    model_config, train_config = default_configs(lf.task(name))
+    return run_settings(model_config, lf.task(name), train_config)
+
+
 def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
     from lengen_fast import reporting
 
@@ -392,6 +402,8 @@ def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
     assert len({result.settings for result in results}) == 3
     assert results[0].settings == results[1].settings
     assert "2/1/16" in results[2].label
+    directory = lf.RunDirectory.create(tmp_path / "usual", usual_settings("majority"))
+    assert reporting.describe(directory, results[0].table, fitted=True).difference == ""
     assert "trained on 1 to 20" in results[3].label
 
 

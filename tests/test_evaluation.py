@@ -272,7 +272,7 @@ class Idle(Answering):
     ("changes", "message"),
     [
         ({"lengths": []}, "lengths is empty"),
-        ({"lengths": [5, (1, 2, 3)]}, "lengths has .1, 2, 3.: give whole numbers n or pairs"),
+        ({"lengths": [5, (1, 2, 3)]}, "length is .1, 2, 3.; it must be one integer, .low, high. or"),
         ({"lengths": [5, 0]}, "length starts at 0; the shortest string of binary_majority has length 1"),
         ({"lengths": [5, (9, 8)]}, "length is .9, 8., which is reversed"),
         ({"lengths": [5, 1 << 21]}, "length ends at 2097152; the longest string"),

@@ -21,7 +21,7 @@ from lengen_fast.tasks.definitions import named_languages
 NAMES = tuple(each.name for each in named_languages())
 REGULAR = tuple(each.name for each in named_languages() if isinstance(each.acceptor, Automaton))
 LEAST_P = 1e-4  # of one test at a fixed seed
-# Of brute force: twelve symbols, but where that is too many strings; and how many more show all that may follow.
+# Of brute force: twelve symbols, but where those are too many strings; and how many more show all that may follow.
 LONGEST = dict.fromkeys(NAMES, 12) | {"last_zero": 9, "shuffle_dyck_2": 8, "boolean_3": 6, "boolean_5": 4}
 MORE = dict.fromkeys(NAMES, 2) | {"aa_star": 4, "aaaa_star": 4, "abab_star": 4, "a_n_b_n_c_n": 3, "a_n_b_n_c_n_d_n": 4}
 MORE |= {"boolean_3": 3, "boolean_5": 5}

@@ -94,6 +94,31 @@ def test_gradients_of_packed_strings_follow_the_definition(encoding):
         assert_close(actual, definition)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("encoding", "offset"), [("nope", 0), ("ape", 0), ("ape", 5)])
+def test_inputs_that_occur_many_times_are_projected_once_and_nothing_else_changes(encoding, offset, dtype):
+    model = build(encoding, layers=3, dtype=dtype)
+    lengths = [0, 1, 8, *[1 + number % 8 for number in range(150)]]
+    tokens, bounds = strings(lengths)
+    offsets = torch.arange(len(lengths)) % (offset + 1)
+    projected = []
+    hook = model.blocks[0].attention.qkv.register_forward_pre_hook(lambda _, given: projected.append(len(given[0])))
+    logits = model(tokens, cu_seqlens=bounds, offsets=offsets)
+    hook.remove()
+    positions = torch.cat([torch.arange(n) + first for n, first in zip(lengths, offsets, strict=True)])
+    inputs = torch.stack([tokens, positions if encoding == "ape" else 0 * positions])
+    assert projected == [inputs.unique(dim=1).shape[1]]
+    pairs = zip(tokens.split(lengths), offsets.tolist(), strict=True)
+    expected = torch.cat([define(model, string, first) for string, first in pairs if len(string)])
+    close = dict(rtol=1e-3, atol=1e-3) if dtype == torch.float32 else {}
+    torch.testing.assert_close(logits, expected, **close)
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    parameters = list(model.parameters())
+    ours, plain = (torch.autograd.grad((x * weights).sum(), parameters) for x in (logits, expected))
+    for gradient, wanted in zip(ours, plain, strict=True):
+        torch.testing.assert_close(gradient, wanted, **({k: 10 * v for k, v in close.items()}))
+
+
 def test_single_precision_is_close_to_double():
     exact, lengths = build(), [8, 3]
     model = build(dtype=torch.float32)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import lengen_fast as lf
 from lengen_fast import training
 from lengen_fast.data import Stream
+from lengen_fast.optimizer import AdamW
 from lengen_fast.training import default_configs, training_loss
 
 TASK = lf.task("binary_majority")
@@ -59,7 +60,9 @@ def test_the_loss_is_the_mean_over_scored_positions_of_strings_taken_one_by_one(
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-6)
 
 
-def test_the_loop_is_adamw_with_linear_decay_clipping_and_no_decay_of_biases_and_norms():
+@pytest.mark.parametrize("largest_flat", [0, AdamW.LARGEST_FLAT])
+def test_the_loop_is_adamw_with_linear_decay_clipping_and_no_decay_of_biases_and_norms(largest_flat, monkeypatch):
+    monkeypatch.setattr(AdamW, "LARGEST_FLAT", largest_flat)
     model_config, train = configs(warmup=5, regularize=1e-3, clip_norm=0.5)
     run = lf.train(model_config, TASK, train)
     model = lf.Transformer(model_config, seed=train.seed)
@@ -140,8 +143,9 @@ def test_the_observer_sees_every_step_and_the_losses_of_the_metrics():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("positions", ["ape", "nope"])
-def test_a_signal_saves_and_resuming_ends_in_the_same_bits(tmp_path, number, positions):
+@pytest.mark.parametrize(("positions", "largest_flat"), [("ape", AdamW.LARGEST_FLAT), ("nope", 0)])
+def test_a_signal_saves_and_resuming_ends_in_the_same_bits(tmp_path, number, positions, largest_flat, monkeypatch):
+    monkeypatch.setattr(AdamW, "LARGEST_FLAT", largest_flat)
     model, train = configs(positions, regularize=1e-4)
     whole = lf.train(model, TASK, train, out=tmp_path / "whole")
 

@@ -18,13 +18,14 @@ inline void draw_letters(int64_t n, uint16_t bound, Words& words, uint8_t* x, Sc
   const int64_t size = words_for_letters(n);
   uint32_t* draws = at_least(scratch.draws, size);
   words.fill(draws, size);
+  const auto threshold = static_cast<uint16_t>(65536u % bound);
   const auto* halves = reinterpret_cast<const uint16_t*>(draws);
   for (int64_t first = 0; first < n; first += at_once) {
     const int64_t count = std::min(at_once, n - first);
     bool rejected = false;
-    scale_draws(halves + first, count, bound, x + first, rejected);
+    scale_draws(halves + first, count, bound, threshold, x + first, rejected);
     for (int64_t i = first; rejected && i < first + count; ++i) {
-      if (static_cast<uint16_t>(halves[i] * bound) < 65536 % bound) x[i] = static_cast<uint8_t>(words.below(bound));
+      if (static_cast<uint16_t>(halves[i] * bound) < threshold) x[i] = static_cast<uint8_t>(words.below(bound));
     }
   }
 }

@@ -4,36 +4,41 @@
 #include <algorithm>
 #include <bit>
 #include <utility>
+#include <vector>
 
 #include "../sampler.hpp"
 #include "alphabet.hpp"
 #include "bits.hpp"
+#include "operands.hpp"
 
 namespace lengen {
 
-// `BOS A+B= y EOS`, most significant digit first; n = |A| + |B| + 2, |A| uniform in 1..n-3; y is A + B.
+// `BOS A+B= y EOS`, most significant digit first; n = |A| + |B| + 2, |A| uniform in 1..n-3, or both uniform; y is A + B.
 // paper: random digits, the first of a longer number 1.
 // hard: one column in the lower half of the shorter number starts a carry, or with equal chance absorbs any; each column above
 // holds exactly one 1 and hands the carry on, to the top (two leading 1s of equally long numbers excepted).
 class Addition final : public RowsOf<Addition> {
  public:
-  explicit Addition(bool hard) : hard_(hard) {}
+  // Two ranges for the lengths of A and B, or none: see OperandLengths.
+  explicit Addition(bool hard, const std::vector<int64_t>& ranges = {}) : lengths_(false, ranges), hard_(hard) {}
 
-  int64_t shortest() const override { return 4; }
-  int64_t usual_words(int64_t n) const override { return 2 * words_of_bits(n) + 6; }
-  RowShape largest_shape(int64_t n) const override { return shape_of(n, n - 2); }
+  int64_t shortest() const override { return lengths_.shortest(); }
+  int64_t longest() const override { return lengths_.longest(); }
+  int64_t usual_words(int64_t n) const override { return 2 * words_of_bits(lengths_.most_symbols(n)) + 6; }
+  RowShape largest_shape(int64_t n) const override { return shape_of(lengths_.most_symbols(n), lengths_.most_answer(n)); }
   bool shape_varies() const override { return true; }
 
   RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
-    return shape_of(n, is_short(n) ? draw_short(n, words).answer_digits : draw(n, words, scratch).answer_digits);
+    const int64_t symbols = lengths_.most_symbols(n);
+    return shape_of(symbols, is_short(n) ? draw_short(n, words, scratch).answer_digits : draw(n, words, scratch).answer_digits);
   }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     if (is_short(n)) {
-      const ShortSum sum = draw_short(n, words);
-      return write_sum(n, {&sum.a, &sum.b, &sum.answer, sum.a_digits, sum.b_digits, sum.answer_digits}, row);
+      const ShortSum sum = draw_short(n, words, scratch);
+      return write_sum({&sum.a, &sum.b, &sum.answer, sum.a_digits, sum.b_digits, sum.answer_digits}, row);
     }
-    return write_sum(n, draw(n, words, scratch), row);
+    return write_sum(draw(n, words, scratch), row);
   }
 
  private:
@@ -52,7 +57,8 @@ class Addition final : public RowsOf<Addition> {
 
   static RowShape shape_of(int64_t n, int64_t answer) { return {n + answer + 2, answer + 1}; }
 
-  static RowShape write_sum(int64_t n, const Sum& sum, const RowView& row) {
+  static RowShape write_sum(const Sum& sum, const RowView& row) {
+    const int64_t n = sum.a_digits + sum.b_digits + 2;
     row.tokens[0] = alphabet_.bos();
     expand_number(sum.a, sum.a_digits, row.tokens + 1);
     row.tokens[sum.a_digits + 1] = plus;
@@ -64,13 +70,14 @@ class Addition final : public RowsOf<Addition> {
   }
 
   // Whether numbers and sum fit in a word each.
-  bool is_short(int64_t n) const { return !hard_ && n <= 64; }
+  bool is_short(int64_t n) const { return !hard_ && lengths_.most_symbols(n) <= 64; }
 
   // The same as draw.
-  static ShortSum draw_short(int64_t n, Words& words) {
+  ShortSum draw_short(int64_t n, Words& words, Scratch& scratch) const {
     ShortSum sum;
-    sum.a_digits = 1 + words.below(static_cast<uint32_t>(n - 3));
-    sum.b_digits = n - 2 - sum.a_digits;
+    const Operands operands = lengths_.draw(n, words, scratch);
+    sum.a_digits = operands.digits[0];
+    sum.b_digits = operands.digits[1];
     draw_fair_bits(sum.a_digits, words, &sum.a);
     draw_fair_bits(sum.b_digits, words, &sum.b);
     set_leading(&sum.a, sum.a_digits);
@@ -81,7 +88,8 @@ class Addition final : public RowsOf<Addition> {
   }
 
   Sum draw(int64_t n, Words& words, Scratch& scratch) const {
-    const int64_t a_digits = 1 + words.below(static_cast<uint32_t>(n - 3)), b_digits = n - 2 - a_digits;
+    const Operands operands = lengths_.draw(n, words, scratch);
+    const int64_t a_digits = operands.digits[0], b_digits = operands.digits[1];
     const int64_t size = words_of_bits(std::max(a_digits, b_digits) + 1);
     uint64_t* a = draw_digits(a_digits, size, words, scratch.bits[0]);
     uint64_t* b = draw_digits(b_digits, size, words, scratch.bits[1]);
@@ -132,6 +140,7 @@ class Addition final : public RowsOf<Addition> {
     return std::max<int64_t>(1, 64 * top + std::bit_width(answer[top]));
   }
 
+  OperandLengths lengths_;
   bool hard_;
 };
 

@@ -141,6 +141,12 @@ inline uint64_t draw_exact_ones(int64_t n, int64_t ones, Words& words) {
   return (exact ^ (0 - static_cast<uint64_t>(inverted))) & low_bits(n);
 }
 
+// A random place in the first half of stretch i of `count` equal stretches of 0..n-1: places far from one another.
+inline int64_t place_in_stretch(int64_t n, int64_t i, int64_t count, Words& words) {
+  const int64_t begin = n * i / count, end = n * (i + 1) / count;
+  return begin + words.below(static_cast<uint32_t>((end - begin + 1) / 2));
+}
+
 // bit i of the result is bit i % period of `block`.
 inline void repeat_block(uint64_t block, int64_t period, int64_t n, uint64_t* bits) {
   for (int64_t i = 0; i < words_of_bits(n); ++i) {

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "../sampler.hpp"
 #include "alphabet.hpp"
 #include "bits.hpp"
+#include "letters.hpp"
 #include "permutations.hpp"
 
 namespace lengen {
@@ -57,14 +59,34 @@ class UniqueCopy final : public RowsOf<UniqueCopy> {
   bool hard_;
 };
 
-// x over {a, b}; y is x.
+// What a copy of n letters, a bit each, looks like: as many letters as length(n), which put() writes to every y.
+struct Forwards {
+  static constexpr int64_t length(int64_t n) { return n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) { expand_bits(x, n, y...); }
+};
+
+struct Backwards {
+  static constexpr int64_t length(int64_t n) { return n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) { expand_number(x, n, y...); }
+};
+
+struct Twice {
+  static constexpr int64_t length(int64_t n) { return 2 * n; }
+  static void put(const uint64_t* x, int64_t n, auto*... y) {
+    expand_bits(x, n, y...);
+    expand_bits(x, n, (y + n)...);
+  }
+};
+
+// x over {a, b}; y is a copy of x.
 // paper: independent letters. hard: a random block of 1 to 8 letters repeated to length n, with one letter changed.
-class RepeatCopy final : public RowsOf<RepeatCopy> {
+template <class Copy>
+class LetterCopy final : public RowsOf<LetterCopy<Copy>> {
  public:
-  explicit RepeatCopy(bool hard) : hard_(hard) {}
+  explicit LetterCopy(bool hard) : hard_(hard) {}
 
   int64_t usual_words(int64_t n) const override { return hard_ ? 4 : 2 * words_of_bits(n); }
-  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, Copy::length(n)); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint64_t* x = at_least(scratch.bits[0], words_of_bits(n));
@@ -74,7 +96,7 @@ class RepeatCopy final : public RowsOf<RepeatCopy> {
       draw_fair_bits(n, words, x);
     }
     expand_bits(x, n, question_of(row));
-    return frame_question({2}, n, n, row, [&](auto*... y) { expand_bits(x, n, y...); });
+    return frame_question({2}, n, Copy::length(n), row, [&](auto*... y) { Copy::put(x, n, y...); });
   }
 
  private:
@@ -86,6 +108,66 @@ class RepeatCopy final : public RowsOf<RepeatCopy> {
     flip_bit(x, words.below(static_cast<uint32_t>(n)));
   }
 
+  bool hard_;
+};
+
+using RepeatCopy = LetterCopy<Forwards>;
+using Reverse = LetterCopy<Backwards>;
+using Duplicate = LetterCopy<Twice>;
+
+// x over 16 letters and a blank; y is the letters of x in order.
+// paper: 1 to n letters, uniform, at random places. hard: at most 16, each in the first half of its own equal stretch, all the same
+// letter but one.
+class SelectiveCopy final : public RowsOf<SelectiveCopy> {
+ public:
+  explicit SelectiveCopy(bool hard) : hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return hard_ ? 20 : 1 + usual_words_for_ones(n) + letters_.usual_words(n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, hard_ ? std::min(n, most_apart) : n); }
+  bool shape_varies() const override { return true; }
+
+  RowShape shape(int64_t n, Words& words, Scratch&) const { return question_shape(n, draw_count(n, words)); }
+
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
+    const int64_t count = draw_count(n, words);
+    put_run(blank, n, question_of(row));
+    return hard_ ? write_apart(n, count, words, row) : write_anywhere(n, count, words, scratch, row);
+  }
+
+ private:
+  static constexpr int64_t blank = 16, most_apart = 16;
+
+  int64_t draw_count(int64_t n, Words& words) const {
+    return 1 + words.below(static_cast<uint32_t>(hard_ ? std::min(n, most_apart) : n));
+  }
+
+  RowShape write_anywhere(int64_t n, int64_t count, Words& words, Scratch& scratch, const RowView& row) const {
+    uint64_t* places = at_least(scratch.bits[0], words_of_bits(n));
+    if (n <= 64) {
+      places[0] = draw_exact_ones(n, count, words);
+    } else {
+      draw_exact_ones(n, count, words, places, scratch);
+    }
+    const uint8_t* numbers = letters_.draw(count, words, scratch);
+    const RowShape size =
+        frame_question({blank + 1}, n, count, row, [&](auto*... y) { letters_.put(numbers, count, y...); });
+    const int64_t* letter = row.targets;
+    for (int64_t i = 0; i < words_of_bits(n); ++i) {
+      for (uint64_t left = places[i]; left != 0; left &= left - 1) question_of(row)[64 * i + std::countr_zero(left)] = *letter++;
+    }
+    return size;
+  }
+
+  RowShape write_apart(int64_t n, int64_t count, Words& words, const RowView& row) const {
+    const int64_t common = words.below(blank), other = (common + 1 + words.below(blank - 1)) % blank;
+    const int64_t odd = words.below(static_cast<uint32_t>(count));
+    for (int64_t i = 0; i < count; ++i) question_of(row)[place_in_stretch(n, i, count, words)] = i == odd ? other : common;
+    return frame_question({blank + 1}, n, count, row, [&](auto*... y) {
+      for (int64_t i = 0; i < count; ++i) ((y[i] = i == odd ? other : common), ...);
+    });
+  }
+
+  Letters letters_{blank};
   bool hard_;
 };
 

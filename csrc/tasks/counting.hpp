@@ -7,6 +7,7 @@
 #include "../sampler.hpp"
 #include "alphabet.hpp"
 #include "bits.hpp"
+#include "letters.hpp"
 #include "permutations.hpp"
 
 namespace lengen {
@@ -135,86 +136,115 @@ class Parity final : public RowsOf<Parity> {
     const int64_t count = words.below(static_cast<uint32_t>(std::min(most_rare, n) + 1));
     std::fill_n(bits, words_of_bits(n), rare ? 0 : ~uint64_t{0});
     clear_past_end(bits, n);
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t begin = n * i / count, end = n * (i + 1) / count;
-      flip_bit(bits, begin + words.below(static_cast<uint32_t>((end - begin + 1) / 2)));
-    }
+    for (int64_t i = 0; i < count; ++i) flip_bit(bits, place_in_stretch(n, i, count, words));
     return rare ? count : n - count;
   }
 
   bool hard_;
 };
 
-// x over 26 letters; y is the most frequent one.
-class Majority final : public RowsOf<Majority> {
+// x over {0, 1}; y says whether exactly k symbols are 1.
+// paper: with equal chance exactly k ones, or any other number of them, uniform; then shuffled.
+// hard: k, k-1 or k+1 ones, each in the first half of its own equal stretch.
+class CountOnes final : public RowsOf<CountOnes> {
  public:
-  explicit Majority(bool hard) : hard_(hard) {}
+  CountOnes(int64_t k, bool hard) : k_(k), hard_(hard) {}
 
-  int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : words_for_letters(n); }
+  int64_t shortest() const override { return k_; }
+  int64_t usual_words(int64_t n) const override { return usual_words_for_ones(n) + 1; }
   int64_t scored_spill() const override { return short_spill; }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    uint8_t* x = at_least(scratch.letters, n + 31);
-    const int64_t winner = hard_ ? draw_near_tie(n, words, x, scratch) : draw_until_clear(n, words, x, scratch);
-    widen(x, n, question_of(row));
-    return frame_question({letters}, n, 1, row, [&](auto*... y) { ((*y = winner), ...); });
+    const int64_t ones = hard_ ? draw_near(n, words) : draw_any(n, words);
+    uint64_t* bits = at_least(scratch.bits[0], words_of_bits(n));
+    if (hard_) {
+      lay_apart(n, ones, words, bits);
+    } else if (n <= 64) {
+      bits[0] = draw_exact_ones(n, ones, words);
+    } else {
+      draw_exact_ones(n, ones, words, bits, scratch);
+    }
+    expand_bits(bits, n, question_of(row));
+    return frame_question({4}, n, 1, row, [&](auto*... y) { ((*y = ones == k_ ? yes : no), ...); });
   }
 
  private:
-  static constexpr int64_t letters = 26;
-  static constexpr int64_t letters_at_once = 256;
+  static constexpr int64_t no = 2, yes = 3;
 
-  // Independent letters, redrawn while the two most frequent tie.
-  static int64_t draw_until_clear(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
+  int64_t draw_any(int64_t n, Words& words) const {
+    if (words.below(2) == 0) return k_;
+    const int64_t ones = words.below(static_cast<uint32_t>(n));
+    return ones + (ones >= k_);
+  }
+
+  int64_t draw_near(int64_t n, Words& words) const {
+    const uint32_t which = words.below(4);
+    return which < 2 ? k_ : which == 3 && k_ < n ? k_ + 1 : k_ - 1;
+  }
+
+  static void lay_apart(int64_t n, int64_t ones, Words& words, uint64_t* bits) {
+    std::fill_n(bits, words_of_bits(n), 0);
+    for (int64_t i = 0; i < ones; ++i) flip_bit(bits, place_in_stretch(n, i, ones, words));
+  }
+
+  int64_t k_;
+  bool hard_;
+};
+
+// x over letters; y is the most frequent one.
+// paper: independent letters, redrawn while the two most frequent tie.
+// hard: the winner leads by one, before as many letters of the next highest count as fit.
+class Mode final : public RowsOf<Mode> {
+ public:
+  Mode(int64_t letters, bool hard) : letters_(letters), hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : letters_.usual_words(n); }
+  int64_t scored_spill() const override { return short_spill; }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, 1); }
+
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     int64_t winner;
-    do {
-      draw_letters(n, words, x, scratch);
-      winner = clear_winner(x, n);
-    } while (winner < 0);
-    return winner;
-  }
-
-  // Eight letters to a block of words.
-  static int64_t words_for_letters(int64_t n) { return (n + 7) / 8 * words_per_block; }
-
-  // Sixteen random bits a letter; the few that would make letters uneven are drawn again, from left to right.
-  static void draw_letters(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
-    uint32_t* draws = at_least(scratch.draws, words_for_letters(n));
-    if (n <= 64) {
-      for (int64_t i = 0; i < words_for_letters(n); i += words_per_block) words.fill(draws + i, words_per_block);
+    if (hard_) {
+      uint8_t* x = at_least(scratch.letters, n + 31);
+      winner = draw_near_tie(n, words, x, scratch);
+      widen(x, n, question_of(row));
     } else {
-      words.fill(draws, words_for_letters(n));
+      const uint8_t* numbers;
+      do {
+        numbers = letters_.draw(n, words, scratch);
+        winner = clear_winner(numbers, n, scratch);
+      } while (winner < 0);
+      letters_.put(numbers, n, question_of(row));
     }
-    const auto* halves = reinterpret_cast<const uint16_t*>(draws);
-    for (int64_t i = 0; i < n; i += letters_at_once) scale_letters(halves + i, std::min(letters_at_once, n - i), words, x + i);
+    return frame_question({letters_.count()}, n, 1, row, [&](auto*... y) { ((*y = winner), ...); });
   }
 
-  static void scale_letters(const uint16_t* halves, int64_t count, Words& words, uint8_t* x) {
-    bool rejected = false;
-    scale_draws(halves, count, letters, x, rejected);
-    for (int64_t i = 0; rejected && i < count; ++i) {
-      if (static_cast<uint16_t>(halves[i] * letters) < 65536 % letters) x[i] = static_cast<uint8_t>(words.below(letters));
-    }
-  }
-
+ private:
   // The most frequent letter, or -1 if there is a tie.
-  static int64_t clear_winner(const uint8_t* x, int64_t n) {
-    if (n <= 255) {
+  int64_t clear_winner(const uint8_t* numbers, int64_t n, Scratch& scratch) const {
+    const int64_t letters = letters_.count();
+    if (letters <= 32 && n <= 255) {
+      const uint8_t* x = letters_.bytes(numbers, n, scratch);
       uint8_t counts[32]{};
       for (int64_t i = 0; i < n; ++i) ++counts[x[i]];
       return place_of_greatest(counts);
     }
-    std::array<int32_t, 32> counts{};
-    count_letters(x, n, letters, counts.data());
-    int64_t winner;
-    find_greatest(counts.data(), winner);
-    return winner;
+    std::array<int32_t, Letters::most> counts{};
+    letters_.count_each(numbers, n, counts.data(), scratch);
+    if (letters <= 32) {
+      int64_t winner;
+      find_greatest(counts.data(), winner);
+      return winner;
+    }
+    const auto end = counts.begin() + letters, greatest = std::max_element(counts.begin(), end);
+    return std::find(greatest + 1, end, *greatest) == end ? greatest - counts.begin() : -1;
   }
 
   // The winner occurs `share` + 1 times, as many rivals as possible `share` times, one rival what is left.
-  static int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) {
-    std::array<uint32_t, letters + most_indices> order;
+  int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) const {
+    std::array<uint32_t, Letters::most + most_indices> order;
+    const int64_t letters = letters_.count();
     draw_distinct(letters, letters, words, scratch, order.data());
     const int64_t share = (n - 1 + letters - 1) / letters;
     std::fill_n(x, share + 1, static_cast<uint8_t>(order[0]));
@@ -225,6 +255,64 @@ class Majority final : public RowsOf<Majority> {
     return order[0];
   }
 
+  Letters letters_;
+  bool hard_;
+};
+
+// x over the symbols; y is, for each place of x, how often its symbol occurs in x: 1 to 9 times.
+// paper: counts uniform in 1..9 until n is reached, of distinct random symbols; then shuffled.
+// hard: every symbol occurs c or c+1 times (the last may be cut short), c uniform in 1..8.
+class Histogram final : public RowsOf<Histogram> {
+ public:
+  Histogram(int64_t symbols, bool hard) : symbols_(symbols), hard_(hard) {}
+
+  int64_t longest() const override { return std::min(symbols_, longest_length); }
+  int64_t usual_words(int64_t n) const override { return n / 3 + usual_words_for_indices(n / 4, symbols_) + usual_words_for_indices(n, n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
+    const uint32_t* x = draw(n, words, scratch);
+    int64_t* question = question_of(row);
+    for (int64_t i = 0; i < n; ++i) question[i] = x[i] >> count_bits;
+    return frame_question({symbols_ + most_often}, n, n, row, [&](auto*... y) {
+      for (int64_t i = 0; i < n; ++i) ((y[i] = symbols_ - 1 + (x[i] & count_mask)), ...);
+    });
+  }
+
+ private:
+  static constexpr int64_t most_often = 9;
+  static constexpr uint32_t count_bits = 4, count_mask = 15;
+
+  // Each place as symbol << 4 | count.
+  const uint32_t* draw(int64_t n, Words& words, Scratch& scratch) const {
+    uint8_t* counts = at_least(scratch.seen, n);
+    const int64_t distinct = hard_ ? draw_close_counts(n, words, counts) : draw_counts(n, words, counts);
+    uint32_t* drawn = at_least(scratch.draws, distinct + most_indices);
+    draw_distinct(distinct, symbols_, words, scratch, drawn);
+    uint32_t* x = at_least(scratch.sorted, n);
+    for (int64_t i = 0, to = 0; i < distinct; to += counts[i++]) std::fill_n(x + to, counts[i], drawn[i] << count_bits | counts[i]);
+    shuffle_front(x, n, n, words);
+    return x;
+  }
+
+  static int64_t draw_counts(int64_t n, Words& words, uint8_t* counts) {
+    int64_t distinct = 0;
+    for (int64_t left = n; left > 0; left -= counts[distinct++]) {
+      counts[distinct] = static_cast<uint8_t>(1 + words.below(static_cast<uint32_t>(std::min(most_often, left))));
+    }
+    return distinct;
+  }
+
+  static int64_t draw_close_counts(int64_t n, Words& words, uint8_t* counts) {
+    const int64_t least = 1 + words.below(most_often - 1);
+    int64_t distinct = 0;
+    for (int64_t left = n; left > 0; left -= counts[distinct++]) {
+      counts[distinct] = static_cast<uint8_t>(std::min<int64_t>(least + words.below(2), left));
+    }
+    return distinct;
+  }
+
+  int64_t symbols_;
   bool hard_;
 };
 

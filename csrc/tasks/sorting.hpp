@@ -2,9 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 
 #include "../sampler.hpp"
 #include "alphabet.hpp"
+#include "bits.hpp"
+#include "letters.hpp"
 #include "permutations.hpp"
 
 namespace lengen {
@@ -78,6 +81,53 @@ class Sort final : public RowsOf<Sort> {
   }
 
   Alphabet alphabet_;
+  bool hard_;
+};
+
+// x over letters; y is x sorted.
+// paper: independent letters. hard: one letter all over, but for zero to two of each other one, shuffled.
+class BucketSort final : public RowsOf<BucketSort> {
+ public:
+  BucketSort(int64_t letters, bool hard) : letters_(letters), hard_(hard) {}
+
+  int64_t usual_words(int64_t n) const override { return hard_ ? 2 * letters_.count() + 4 : letters_.usual_words(n); }
+  RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
+
+  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
+    std::array<int32_t, Letters::most> counts;
+    if (hard_) {
+      draw_rare(n, words, scratch, counts.data(), question_of(row));
+    } else {
+      const uint8_t* numbers = letters_.draw(n, words, scratch);
+      letters_.put_and_count(numbers, n, question_of(row), counts.data(), scratch);
+    }
+    return frame_question({letters_.count()}, n, n, row, [&](auto*... y) { put_sorted(counts.data(), y...); });
+  }
+
+ private:
+  void put_sorted(const int32_t* counts, auto*... y) const {
+    for (int64_t letter = 0, at = 0; letter < letters_.count(); at += counts[letter++]) put_run(letter, counts[letter], y + at...);
+  }
+
+  // Rare letters go to random places, one after the other, as long as they are fewer than half.
+  void draw_rare(int64_t n, Words& words, Scratch& scratch, int32_t* counts, int64_t* x) const {
+    const int64_t letters = letters_.count(), common = words.below(static_cast<uint32_t>(letters));
+    uint8_t* rare = at_least(scratch.letters, 2 * letters);
+    int64_t found = 0;
+    for (int64_t letter = 0; letter < letters; ++letter) {
+      const int64_t wanted = letter == common ? 0 : words.below(3);
+      counts[letter] = static_cast<int32_t>(std::min(wanted, (n - 1) / 2 - found));
+      for (int64_t i = 0; i < counts[letter]; ++i) rare[found++] = static_cast<uint8_t>(letter);
+    }
+    counts[common] = static_cast<int32_t>(n - found);
+    put_run(common, n, x);
+    for (int64_t i = 0; i < found;) {
+      const int64_t place = words.below(static_cast<uint32_t>(n));
+      if (x[place] == common) x[place] = rare[i++];
+    }
+  }
+
+  Letters letters_;
   bool hard_;
 };
 

@@ -54,7 +54,7 @@ def backward(
     """Gradients of q, k, v, table, key_bias and logit_scale, from what ``forward`` returned; None if not needed."""
     problem, _alive = _problem(q, k, v, **options)
     grad_out, out = _rows(grad_out).contiguous(), _rows(out).contiguous()  # heads folded into rows, as those of q
-    grad_q, grad_k, grad_v = torch.empty(_rows(q).shape), torch.empty(_rows(k).shape), torch.empty(_rows(v).shape)
+    grad_q, grad_k, grad_v = _empty_gradients(q, k, v)
     table, key_bias, logit_scale = (
         torch.empty(options[name].shape) if needed else None
         for name, needed in (("table", needs_table), ("key_bias", needs_key_bias), ("logit_scale", needs_logit_scale))
@@ -72,6 +72,14 @@ def backward(
         torch.get_num_threads(),
     )
     return grad_q.view(q.shape), grad_k.view(k.shape), grad_v.view(v.shape), table, key_bias, logit_scale
+
+
+def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    """Memory for the gradients of q, k and v, which lies as they do if they are parts of one projection."""
+    shapes = [_rows(x).shape for x in (q, k, v)]
+    if packing.joined((q, k, v)) is None:
+        return [torch.empty(shape) for shape in shapes]
+    return list(torch.empty(shapes[0][0], 3, *shapes[0][1:]).unbind(1))
 
 
 def _problem(

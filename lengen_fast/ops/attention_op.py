@@ -101,13 +101,26 @@ def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.impl(BACKWARD, ("CPU", "CUDA"))
 def _backward(*arguments: Any) -> tuple[Tensor, ...]:
-    given = dict(zip(BACKWARD_NAMES, arguments, strict=True))
-    operands = [given.pop(name) for name in OPERAND_NAMES]
-    with _plainly(operands[1]):
-        given["precision"] = _precision(given["precision"])
-        gradients = implementation(operands[1]).backward(*map(_dense_rows, operands), **given)
-        like = (*operands[1:4], *(given[name] for name in OPTION_NAMES[:3]))
+    operands, options = _split(arguments)
+    q = operands[1]
+    with _plainly(q):
+        options["precision"] = _precision(options["precision"])
+        gradients = _gradients(implementation(q), [_dense_rows(x) for x in operands], options)
+        like = (*operands[1:4], *(options[name] for name in OPTION_NAMES[:3]))
         return tuple(_as_output(gradient, x) for gradient, x in zip(gradients, like, strict=True))
+
+
+def _split(arguments: Sequence[Any]) -> tuple[Sequence[Tensor], dict[str, Any]]:
+    """Arguments of the backward operator: its operands, and the options by name."""
+    operands = len(OPERAND_NAMES)
+    return arguments[:operands], dict(zip(BACKWARD_NAMES[operands:], arguments[operands:], strict=True))
+
+
+def _gradients(module: ModuleType, operands: Sequence[Tensor], options: dict[str, Any]) -> list[Tensor | None]:
+    """Of q, k, v, table, key_bias and logit_scale, in their dtypes; None where nobody asked."""
+    like = (*operands[1:4], options["table"], options["key_bias"], options["logit_scale"])
+    gradients = module.backward(*operands, **options)
+    return [None if gradient is None else gradient.to(x.dtype) for gradient, x in zip(gradients, like, strict=True)]
 
 
 @contextlib.contextmanager
@@ -133,7 +146,7 @@ def _as_output(gradient: Tensor | None, x: Tensor | None) -> Tensor:
     """Operators return tensors only: an empty one stands for a gradient that nobody asked for."""
     if gradient is None:
         return torch.empty(0) if x is None else x.new_empty(0)
-    return gradient.to(x.dtype).contiguous()
+    return gradient.contiguous()
 
 
 @torch.library.register_fake(FORWARD)
@@ -157,10 +170,9 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _save(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
-    given = dict(zip(FORWARD_NAMES, inputs, strict=True))
-    tensors = [given[name] for name in ("q", "k", "v")], [given[name] for name in OPTION_NAMES[:7]]
-    ctx.save_for_backward(*tensors[0], *output, *tensors[1])
-    ctx.settings = [given[name] for name in OPTION_NAMES[7:]]
+    """Tensors and settings in the order in which the backward operator takes them."""
+    ctx.save_for_backward(*inputs[:3], *output, *inputs[3:10])
+    ctx.settings = inputs[10 : len(FORWARD_NAMES) - 1]
 
 
 def _arguments_of_backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
@@ -198,31 +210,17 @@ class Eager(torch.autograd.Function):
     """``Attention`` on a CPU without the dispatcher, whose rounds take longer than the attention of a small model."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *terms: Any) -> Tensor:
-        table, key_bias, logit_scale, options, out_dtype = terms
-        given = {"table": table, "key_bias": key_bias, "logit_scale": logit_scale, **options}
-        out, statistics = attention_cpu.forward(q, k, v, **given, out_dtype=out_dtype)
-        ctx.save_for_backward(q, k, v, out, statistics, table, key_bias, logit_scale)
-        ctx.options = options
-        return out
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        output = attention_cpu.forward(**dict(zip(FORWARD_NAMES, arguments, strict=True)))
+        _save(ctx, arguments, output)
+        return output[0]
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
-        operands, terms = saved[:5], saved[5:]
-        needs = ctx.needs_input_grad[3:6]
+        arguments = _arguments_of_backward(ctx, grad_out)
         if torch.is_grad_enabled():  # create_graph: the operator refuses when the gradient is differentiated
-            given = {**dict(zip(OPTION_NAMES, terms, strict=False)), **ctx.options, "precision": "ieee"}
-            options = (given.get(name) for name in OPTION_NAMES)
-            gradients = AttentionBackward.apply(grad_out, *operands, *options, *needs)
-            gradients = [x if needed else None for x, needed in zip(gradients, ctx.needs_input_grad, strict=False)]
-        else:
-            given = {**dict(zip(OPTION_NAMES, terms, strict=False)), **ctx.options}
-            needed = dict(zip(("needs_table", "needs_key_bias", "needs_logit_scale"), needs, strict=True))
-            gradients = attention_cpu.backward(grad_out, *operands, **given, **needed)
-            like = (*operands[:3], *terms)
-            gradients = [None if x is None else x.to(y.dtype) for x, y in zip(gradients, like, strict=True)]
-        return *gradients, None, None
+            return _gradients_of_inputs(ctx, AttentionBackward.apply(*arguments))
+        return _gradients_of_inputs(ctx, _gradients(attention_cpu, *_split(arguments)))
 
 
 class AttentionBackward(torch.autograd.Function):

@@ -52,15 +52,10 @@ def embed(
     if position_table is None:
         return embedded
     try:
-        return embedded + F.embedding(_positions(packing, offsets), position_table)
+        return embedded + F.embedding(packing.positions(offsets), position_table)
     except IndexError:
-        longest = int(_positions(packing, offsets).max()) + 1
+        longest = int(packing.positions(offsets).max()) + 1
         raise ValueError(_too_long(longest, len(position_table))) from None
-
-
-def _positions(packing: Packing, offsets: Tensor | None) -> Tensor:
-    positions = packing.position_in_sequence
-    return positions if offsets is None else positions + offsets.index_select(0, packing.sequence_of_row)
 
 
 def _has_kernel(tokens: Tensor, packing: Packing, offsets: Tensor | None, tables: list[Tensor]) -> bool:
@@ -83,7 +78,7 @@ class _Embed(torch.autograd.Function):
         tokens, bounds, offsets, *tables = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: in operations that are differentiable themselves
             packing = Packing(bounds, len(tokens), int(bounds.diff().max()))
-            rows = [tokens, _positions(packing, offsets)][: len(_given(tables))]
+            rows = [tokens, packing.positions(offsets)][: len(_given(tables))]
             pairs = zip(_given(tables), rows, strict=True)
             gradients = [torch.zeros_like(table).index_add(0, row, gradient) for table, row in pairs]
         else:

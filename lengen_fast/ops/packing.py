@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from lengen_fast.ops import cpu
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,11 @@ class Packing:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.cu_seqlens[:-1].long()[self.sequence_of_row]
 
+    def positions(self, offsets: Tensor | None) -> Tensor:
+        """[N] int64: position of each packed row, where sequence b starts at ``offsets[b]``; None: at 0."""
+        positions = self.position_in_sequence
+        return positions if offsets is None else positions + offsets.index_select(0, self.sequence_of_row)
+
 
 @dataclass(frozen=True, eq=False)
 class RowSelection:
@@ -120,11 +128,6 @@ class RowSelection:
         most = int(bounds.diff().max()) if self.most is None else self.most
         return Packing(bounds, len(self.rows), most)
 
-    @cached_property
-    def position(self) -> Tensor:
-        """[P] int64, position in its sequence of each chosen row: the last key that the row attends to."""
-        return self.source.position_in_sequence.index_select(0, self.rows)
-
     @classmethod
     def of(cls, packing: Packing, rows: Tensor | RowSelection) -> RowSelection:
         """The rows that a caller chose from a tensor packed in that way.
@@ -146,7 +149,31 @@ class RowSelection:
 
     def take(self, packed: Tensor) -> Tensor:
         """[N, ...] to [P, ...]."""
-        return _Gather.apply(packed, self.rows)
+        return gather(packed, self.rows)
+
+
+def split_heads(projected: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """[N, 3 C] to q, k and v [N, H, D], views of it."""
+    parts = projected.unflatten(1, (3, heads, -1))
+    return _Split.apply(parts) if cpu.is_plain(projected) else parts.unbind(1)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor | None:
+    """[N, 3, H, D] if the parts [N, H, D] are its three slices and it is whole in memory, else None."""
+    first, rows = parts[0], len(parts[0])
+    size = first[0].numel() if rows else 0
+    strides = (len(parts) * size, *first[:1].contiguous().stride()[1:])
+    for number, part in enumerate(parts):
+        beside = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        place = first.storage_offset() + number * size
+        if not beside or part.shape != first.shape or part.stride() != strides or part.storage_offset() != place:
+            return None
+    return first.as_strided((rows, len(parts), *first.shape[1:]), (strides[0], size, *strides[1:]))
+
+
+def gather(packed: Tensor, rows: Tensor) -> Tensor:
+    """[N, ...] to [P, ...]: different rows, in any order."""
+    return _Gather.apply(packed, rows)
 
 
 def check_row_vector(rows: Tensor) -> None:
@@ -185,6 +212,19 @@ def check_bounds(cu_seqlens: Tensor, total: int) -> None:
         )
     if bool((cu_seqlens.diff() < 0).any()):
         raise ValueError("cu_seqlens must never decrease: each entry is where a sequence begins")
+
+
+class _Split(torch.autograd.Function):
+    """unbind(1), whose gradient is no copy where the gradients of the parts lie side by side already."""
+
+    @staticmethod
+    def forward(ctx, parts: Tensor) -> tuple[Tensor, ...]:
+        return parts.unbind(1)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        whole = None if torch.is_grad_enabled() else joined(gradients)
+        return torch.stack(gradients, 1) if whole is None else whole
 
 
 class _Gather(torch.autograd.Function):

@@ -7,9 +7,24 @@ from difflib import get_close_matches
 from lengen_fast.data import check_integer
 from lengen_fast.tasks import definitions
 from lengen_fast.tasks.algorithmic import ALGORITHMIC
+from lengen_fast.tasks.arithmetic import ARITHMETIC
 from lengen_fast.tasks.base import DISTRIBUTIONS, LONGEST_LENGTH, Task
+from lengen_fast.tasks.copying import COPYING
+from lengen_fast.tasks.counting import COUNTING, COUNTS, MODES
 from lengen_fast.tasks.definitions import language
+from lengen_fast.tasks.functions import task_from_function
 from lengen_fast.tasks.languages import LABELS, Language
+from lengen_fast.tasks.recall import RECALL
+from lengen_fast.tasks.sorting import BUCKET_SORTS, SORTING
+from lengen_fast.tasks.state_tracking import (
+    ALTERNATING_GROUPS,
+    CYCLES,
+    CYCLIC_GROUPS,
+    MODULAR_SUMS,
+    STATE_TRACKING,
+    SYMMETRIC_GROUPS,
+    word_problem,
+)
 
 __all__ = [
     "DISTRIBUTIONS",
@@ -20,10 +35,26 @@ __all__ = [
     "from_definition",
     "language",
     "task",
+    "task_from_function",
     "tasks",
+    "word_problem",
 ]
 
-_REGISTRY = {each.name: each for each in (*ALGORITHMIC, *definitions.named_languages())}
+_REGISTRY = {
+    each.name: each
+    for family in (
+        ALGORITHMIC,
+        COUNTING,
+        COPYING,
+        SORTING,
+        STATE_TRACKING,
+        RECALL,
+        ARITHMETIC,
+        definitions.named_languages(),
+    )
+    for each in family
+}
+_NUMBERED = (MODES, COUNTS, BUCKET_SORTS, MODULAR_SUMS, CYCLES, CYCLIC_GROUPS, SYMMETRIC_GROUPS, ALTERNATING_GROUPS)
 
 
 def tasks() -> dict[str, str]:
@@ -35,16 +66,16 @@ def task(name: str, *, symbols: int | None = None, labels: str | None = None) ->
     """The task of that name.
 
     Args:
-        name: one of :func:`tasks`.
+        name: one of :func:`tasks`, or one of theirs with another number behind it, such as ``mode_20``.
         symbols: size of the alphabet, for the tasks over distinct symbols; None: 150.
         labels: of a language, one of ``LABELS``; None: ``"legal+end"``.
 
     Raises:
         ValueError: there is no such task, its alphabet is fixed, or it is no language and has no labels.
     """
-    if name not in _REGISTRY:
+    found = _REGISTRY.get(name) or _numbered(name)
+    if found is None:
         raise ValueError(f"there is no task {name!r}; {_suggestion(name)}")
-    found = _REGISTRY[name]
     if labels is not None:
         if not isinstance(found, Language):
             raise ValueError(f"labels is {labels!r}, but {name} is no formal language; leave it out")
@@ -57,10 +88,26 @@ def task(name: str, *, symbols: int | None = None, labels: str | None = None) ->
 
 
 def from_definition(definition: dict) -> Task:
-    """The task that ``Task.definition`` describes."""
+    """The task that ``Task.definition`` describes.
+
+    Raises:
+        ValueError: it was made from a Python function, which is not stored.
+    """
+    if "function" in definition:
+        raise ValueError(
+            f"{definition['name']} was made from the Python function {definition['function']}, which is not stored; "
+            "make the task again and use lf.evaluate with it"
+        )
     if "automaton" in definition:
         return definitions.from_definition(definition)
+    if "table" in definition:
+        return word_problem(definition["table"], names=definition["elements"], name=definition["name"])
     return task(definition["name"], symbols=definition["symbols"], labels=definition.get("labels"))
+
+
+def _numbered(name: object) -> Task | None:
+    found = (each.find(name) for each in _NUMBERED) if isinstance(name, str) else ()
+    return next(filter(None, found), None)
 
 
 def _suggestion(name: object) -> str:

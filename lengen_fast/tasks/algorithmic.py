@@ -6,6 +6,7 @@ from string import ascii_lowercase
 
 from lengen_fast.tasks import oracles
 from lengen_fast.tasks.base import Geometry, NumberedSymbols, Task
+from lengen_fast.tasks.pairs import TWO_NUMBERS, PairedTask
 
 CITATION = "Huang et al., A Formal Framework for Understanding Length Generalization in Transformers, arXiv 2410.02140"
 DEFAULT_SYMBOLS = 150
@@ -125,7 +126,7 @@ ALGORITHMIC = (
         answer=oracles.parity,
         chance=1 / 2,
     ),
-    Task(
+    PairedTask(
         name="addition",
         family="arithmetic",
         description="add two binary numbers, most significant digit first",
@@ -135,6 +136,7 @@ ALGORITHMIC = (
         symbols=("0", "1", "+", "="),
         geometry=Geometry(4, tokens_at=lambda n: 2 * n, context_for=lambda longest: 2 * longest),
         answer=oracles.addition,
+        pairs=TWO_NUMBERS,
     ),
     *map(_offset_copy, (1, 2, 3)),
 )

@@ -13,7 +13,7 @@ equal bits, for no kernel uses atomics.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,11 +23,11 @@ from lengen_kernels import launch, tiles
 from lengen_kernels.attention.backward import key_gradient_kernel, query_gradient_kernel
 from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
 from lengen_kernels.attention.forward import forward_kernel
-from lengen_kernels.attention.problem import Problem, processors, strides
+from lengen_kernels.attention.problem import Problem, operand, processors
 from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
-from lengen_kernels.attention.split import merge_kernel
+from lengen_kernels.attention.split import merge_kernel, sum_kernel
 
-WAVES = 2  # of programs on every processor, below which a forward pass is split over keys
+WAVES = 2  # of programs on every processor, below which keys are divided into parts
 SHORTEST_PART = 512  # keys, at capacity, of one split
 MOST_SPLITS = 512
 LONGEST_SHORT_ROW = 256  # tokens, and
@@ -36,33 +36,19 @@ SMALLEST_TILE = 16  # rows
 
 
 def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    cu_seqlens: Tensor | None,
-    longest: int,
-    softmax_scale: float,
-    table: Tensor | None = None,
-    beyond: str = "last",
-    slope: Tensor | None = None,
-    key_bias: Tensor | None = None,
-    logit_scale: Tensor | None = None,
-    window: int | None = None,
-    query_rows: Tensor | None = None,
-    cu_queries: Tensor | None = None,
-    precision: str = "ieee",
-    out_dtype: torch.dtype | None = None,
+    q: Tensor, k: Tensor, v: Tensor, *, out_dtype: torch.dtype | None = None, **options: Any
 ) -> tuple[Tensor, Tensor]:
     """Attention and the logarithm of each row's sum of exponentials.
 
     Args:
         q: [Nq, H, D] or [B, T, H, D] in fp32, fp16 or bf16, any strides but the last, which is 1.
         k, v: [N, Hk, D] or [B, T, Hk, D] like q; Hk divides H, and head h of q takes head h // (H / Hk).
+        out_dtype: dtype of the output, by default that of q.
         cu_seqlens: [B+1] int32 or int64, first packed row of each sequence, then N; None for four dimensions.
         longest: rows of the longest sequence, or more: the grid's capacity. Unused with four dimensions.
         softmax_scale: factor of the products q . k.
-        table: [M, H, W] fp32, bias over distance; sequence b takes table b // (B / M).
+        table: [M, H, W] fp32, bias over distance; sequence b takes table b // (B / M). None, as for what follows: not
+            there.
         beyond: "last", "zero" or "line": the bias at distances from W on.
         slope: [M, H] fp32, of the line.
         key_bias: [N, H] or [B, T, H] fp32. logit_scale: [Nq, H] or [B, T, H] fp32.
@@ -70,7 +56,6 @@ def forward(
         query_rows: [Nq] int32 or int64, increasing packed rows of k to which the rows of q belong; all if None.
         cu_queries: [B+1], where each sequence's chosen rows begin in ``query_rows``; computed if None.
         precision: "ieee", "tf32x3" or "tf32", of products of fp32 operands.
-        out_dtype: dtype of the output, by default that of q.
 
     Returns:
         out [Nq, H, D] or [B, T, H, D]; lse [Nq, H] or [B, T, H] fp32, in base 2.
@@ -78,14 +63,10 @@ def forward(
     Raises:
         ValueError: operands that the kernels do not serve.
     """
-    problem = Problem.of(
-        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
-        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
-        cu_queries=cu_queries, precision=precision,
-    )  # fmt: skip
+    problem = _problem(q, k, v, **options)
     out = torch.empty(q.shape, dtype=out_dtype or q.dtype, device=q.device)
     lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
-    FORWARD[choose_forward(problem)](problem, out, lse)
+    FORWARD[choose_forward(problem)](problem, out.view(problem.q.shape), lse.view(problem.q.shape[:-1]))
     return out, lse
 
 
@@ -97,21 +78,10 @@ def backward(
     out: Tensor,
     lse: Tensor,
     *,
-    cu_seqlens: Tensor | None,
-    longest: int,
-    softmax_scale: float,
-    table: Tensor | None = None,
-    beyond: str = "last",
-    slope: Tensor | None = None,
-    key_bias: Tensor | None = None,
-    logit_scale: Tensor | None = None,
-    window: int | None = None,
-    query_rows: Tensor | None = None,
-    cu_queries: Tensor | None = None,
-    precision: str = "ieee",
     needs_table: bool = True,
     needs_key_bias: bool = True,
     needs_logit_scale: bool = True,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of ``forward``.
 
@@ -127,19 +97,24 @@ def backward(
     Raises:
         ValueError: operands that the kernels do not serve.
     """
-    problem = Problem.of(
-        q, k, v, cu_seqlens=cu_seqlens, longest=longest, softmax_scale=softmax_scale, table=table, beyond=beyond,
-        slope=slope, key_bias=key_bias, logit_scale=logit_scale, window=window, query_rows=query_rows,
-        cu_queries=cu_queries, precision=precision,
-    )  # fmt: skip
+    problem = _problem(q, k, v, **options)
     if grad_out.stride(-1) != 1:
         grad_out = grad_out.contiguous()
     wanted = Wanted(
-        table is not None and needs_table,
-        key_bias is not None and needs_key_bias,
-        logit_scale is not None and needs_logit_scale,
+        needs_table and problem.table is not None,
+        needs_key_bias and problem.key_bias is not None,
+        needs_logit_scale and problem.logit_scale is not None,
     )
-    return BACKWARD[choose_backward(problem)](problem, grad_out, out, lse.contiguous(), wanted)
+    grad_out, out = (x.reshape(problem.q.shape) for x in (grad_out, out))
+    lse = lse.contiguous().view(problem.q.shape[:-1])
+    grad_q, *others, grad_logit_scale = BACKWARD[choose_backward(problem)](problem, grad_out, out, lse, wanted)
+    grad_logit_scale = None if grad_logit_scale is None else grad_logit_scale.view(q.shape[:-1])
+    return grad_q.view(q.shape), *others, grad_logit_scale
+
+
+def _problem(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Problem:
+    problem = Problem.of(q, k, v, **options)
+    return problem if is_short(problem) else problem.folded()
 
 
 class Wanted(NamedTuple):
@@ -193,7 +168,7 @@ def _forward_by_tiles(problem: Problem, out: Tensor, lse: Tensor) -> None:
         tiles=count,
         group=problem.group,
         all_queries=problem.queries,
-        SPLITS=1,
+        parts=1,
         **problem.arguments(tile),
     )
 
@@ -214,7 +189,7 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
         tiles=count,
         group=problem.sequences * problem.heads,
         all_queries=problem.queries,
-        SPLITS=parts,
+        parts=parts,
         **problem.arguments(tile),
     )
     block = problem.tile("merge").block_m
@@ -227,11 +202,10 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
         p_out=out,
         p_lse=lse,
         pairs=lse.numel(),
-        SPLITS=parts,
+        parts=parts,
         D=problem.width,
         BLOCK_D=problem.block_d,
         BLOCK_M=block,
-        BLOCK_SPLITS=triton.next_power_of_2(parts),
         num_warps=4,
     )
 
@@ -247,31 +221,63 @@ def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Ten
 def _query_gradients(
     problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles]. Fills ``delta``."""
-    tile = problem.tile("query_gradient")
-    count = triton.cdiv(problem.most, tile.block_m)
+    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles x parts]. Fills ``delta``."""
+    parts = splits(problem)
+    tile = problem.tile("query_gradient" if parts == 1 else "split_query_gradient")
+    tiles_of_queries = triton.cdiv(problem.most, tile.block_m)
     grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
-    grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
-    beyond = None
+    grad_logit_scale = sums = scale_sums = beyond = None
+    if wanted.logit_scale:
+        grad_logit_scale = scale_sums = torch.empty(lse.shape, dtype=lse.dtype, device=out.device)
+    if parts > 1:
+        sums = torch.empty(parts, *grad_q.shape, dtype=lse.dtype, device=out.device)
+        scale_sums = torch.empty(parts, *lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
     if wanted.table and problem.beyond != "zero" and problem.table_width < reach(problem):
-        beyond = torch.empty(problem.sequences, problem.heads, count, dtype=lse.dtype, device=out.device)
+        cells = problem.sequences, problem.heads, tiles_of_queries * parts
+        beyond = torch.empty(*cells, dtype=lse.dtype, device=out.device)
     launch.launch(
         query_gradient_kernel,
-        count * problem.sequences * problem.heads,
-        p_out=out,
-        p_grad_out=grad_out,
+        tiles_of_queries * parts * problem.sequences * problem.heads,
+        out=operand(out),
+        grad_out=operand(grad_out),
         p_lse=lse,
         p_delta=delta,
-        p_grad_q=grad_q,
-        p_grad_logit_scale=grad_logit_scale,
+        p_grad_q=grad_q if sums is None else None,
+        p_grad_logit_scale=scale_sums,
+        p_sums=sums,
         p_beyond=beyond,
-        out_strides=strides(out),
-        grad_strides=strides(grad_out),
-        tiles=count,
+        tiles=tiles_of_queries,
+        parts=parts,
         group=problem.group,
+        all_queries=problem.queries,
         **problem.arguments(tile),
     )
+    if sums is not None:
+        _sum_parts(problem, sums, scale_sums, grad_q, grad_logit_scale)
     return grad_q, grad_logit_scale, beyond
+
+
+def _sum_parts(
+    problem: Problem, sums: Tensor, scale_sums: Tensor | None, grad_q: Tensor, grad_logit_scale: Tensor | None
+) -> None:
+    """Fill the gradients of q and the logit scale from those of the parts of the keys."""
+    pairs, tile = sums[0].shape[:-1].numel(), problem.tile("merge")
+    launch.launch(
+        sum_kernel,
+        triton.cdiv(pairs, tile.block_m),
+        p_sums=sums,
+        p_scale_sums=scale_sums,
+        p_logit_scale=problem.logit_scale,
+        p_grad_q=grad_q,
+        p_grad_logit_scale=grad_logit_scale,
+        scale=float(problem.softmax_scale),
+        pairs=pairs,
+        parts=len(sums),
+        D=problem.width,
+        BLOCK_D=problem.block_d,
+        BLOCK_M=tile.block_m,
+        num_warps=tile.num_warps,
+    )
 
 
 def _key_gradients(
@@ -287,13 +293,12 @@ def _key_gradients(
     launch.launch(
         key_gradient_kernel,
         count * problem.sequences * problem.key_heads,
-        p_grad_out=grad_out,
+        grad_out=operand(grad_out),
         p_lse=lse,
         p_delta=delta,
         p_grad_k=grad_k,
         p_grad_v=grad_v,
         p_grad_key_bias=grad_key_bias,
-        grad_strides=strides(grad_out),
         tiles=count,
         group=problem.group,
         **problem.arguments(tile),
@@ -318,11 +323,10 @@ def _table_gradient(problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tens
     launch.launch(
         chosen_rows_kernel if chosen else diagonal_kernel,
         blocks * pairs * parts * strips,
-        p_grad_out=grad_out,
+        grad_out=operand(grad_out),
         p_lse=lse,
         p_delta=delta,
         p_partial=partial,
-        grad_strides=strides(grad_out),
         lanes=pairs * parts * strips,
         parts=parts,
         strips=strips,
@@ -382,8 +386,8 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
     launch.launch(
         short_backward_kernel,
         groups * problem.heads,
-        p_out=out,
-        p_grad_out=grad_out,
+        out=operand(out),
+        grad_out=operand(grad_out),
         p_lse=lse,
         p_grad_q=grad_q,
         p_grad_k=grad_k,
@@ -392,15 +396,13 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
         p_partial=partial,
         p_grad_key_bias=grad_key_bias,
         p_grad_logit_scale=grad_logit_scale,
-        out_strides=strides(out),
-        grad_strides=strides(grad_out),
         **arguments,
     )
     if shares_keys:
         grad_k, grad_v = (
             rows.unflatten(-2, (problem.key_heads, -1)).sum(dim=-2).to(k.dtype) for rows in (grad_k, grad_v)
         )
-    grad_table = _sum_over_groups(problem, partial, arguments["BEYOND"]) if wanted.table else None
+    grad_table = _sum_over_groups(problem, partial, arguments["SHAPE"].BEYOND) if wanted.table else None
     return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
 
 

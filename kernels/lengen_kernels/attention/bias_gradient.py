@@ -13,13 +13,16 @@ import triton.language as tl
 
 from lengen_kernels.attention.common import (
     LOG2E,
-    distance_bias,
-    head_rows,
-    head_table,
+    Sizes,
+    bias_at,
+    head_of_sequence,
+    key_biases,
     load_column,
-    load_rows,
-    sequence_queries,
-    sequence_rows,
+    load_queries,
+    load_tile,
+    logit_gradient,
+    rows_of_keys,
+    rows_of_queries,
 )
 
 
@@ -32,35 +35,26 @@ def owner(lanes, parts, strips, heads):
 
 
 @triton.jit
-def bias_of_distances(b_distance, p_table, last, slope, width, window, BEYOND: tl.constexpr):
+def bias_of_distances(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE: tl.constexpr):
     """Bias in base 2, -inf at distances that are never seen."""
-    b_bias = distance_bias(b_distance, p_table, last, slope, width, BEYOND, False) * LOG2E
-    b_bias = tl.where(b_distance >= 0, b_bias, float("-inf"))
-    if window is not None:
-        b_bias = tl.where(b_distance < window, b_bias, float("-inf"))
+    head = head_of_sequence(i_model * sizes.per_model, i_head, heads, places, terms, sizes, SHAPE)
+    b_bias = tl.where(b_distance >= 0, bias_at(b_distance, terms, head, sizes, SHAPE, False), float("-inf"))
+    if sizes.window is not None:
+        b_bias = tl.where(b_distance < sizes.window, b_bias, float("-inf"))
     return b_bias
 
 
 @triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "lanes", "parts", "strips"])
 def diagonal_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_grad_out,
+    q,
+    k,
+    v,
+    grad_out,
     p_lse,
     p_delta,
     p_partial,
-    q_strides,
-    k_strides,
-    v_strides,
-    grad_strides,
-    p_table,
-    p_slope,
-    p_key_bias,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    p_cu_queries,
+    terms,
+    places,
     scale,
     width,
     window,
@@ -72,92 +66,67 @@ def diagonal_kernel(
     parts,
     strips,
     partial_width,
-    SHARE: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    SHAPE: tl.constexpr,
 ):
     """Sums over the tiles of one offset, for every diagonal of them.
 
     Distance ``d`` lies on a diagonal at or below the main one of offset ``d // BLOCK``, and above that of the next.
 
     Args:
+        q, k, v, grad_out, terms, places, SHAPE: the tuples of ``common``. width to longest: ``common.Sizes``.
+        p_lse, p_delta: [Nq, H] fp32.
         p_partial: [lanes, 2, partial_width] fp32. Row 0 takes at ``d`` the sum of the lower diagonal; row 1 takes at
             ``d + BLOCK`` that of the upper one.
         lanes: models x heads x parts x strips. BLOCK_M = BLOCK_N.
     """
     i_offset, i_lane, i_model, i_head, i_part, i_strip = owner(lanes, parts, strips, heads)
-    o_tile = tl.arange(0, BLOCK_M)
-    o_columns = tl.arange(0, BLOCK_D)
+    sizes = Sizes(width, window, per_model, longest)
+    o_tile = tl.arange(0, SHAPE.BLOCK_M)
     b_local = o_tile[:, None] - o_tile[None, :]
-    first_sequence = i_model * per_model
-    p_head_table, last, slope = head_table(p_table, p_slope, first_sequence, i_head, per_model, heads, width, BEYOND)
-    b_bias = bias_of_distances(i_offset * BLOCK_M + b_local, p_head_table, last, slope, width, window, BEYOND)
+    b_distance = i_offset * SHAPE.BLOCK_M + b_local
+    b_bias = bias_of_distances(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
 
-    b_sum = tl.zeros([BLOCK_M, BLOCK_M], tl.float32)
+    b_sum = tl.zeros([SHAPE.BLOCK_M, SHAPE.BLOCK_M], tl.float32)
     for i_turn in range(i_part, per_model, parts):
-        i_sequence = first_sequence + i_turn
-        begin, rows = sequence_rows(p_bounds, i_sequence, longest)
-        p_q_head = head_rows(p_q, q_strides, p_bounds, i_sequence, begin, i_head)
-        p_k_head = head_rows(p_k, k_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-        p_v_head = head_rows(p_v, v_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-        p_grad_head = head_rows(p_grad_out, grad_strides, p_bounds, i_sequence, begin, i_head)
-        for i_tile in range(i_offset + i_strip, tl.cdiv(rows, BLOCK_M), strips):
-            i_query = i_tile * BLOCK_M
-            i_key = i_query - i_offset * BLOCK_M
-            p_q_tile = p_q_head + tl.cast(i_query, tl.int64) * q_strides[1]
-            p_k_tile = p_k_head + tl.cast(i_key, tl.int64) * k_strides[1]
-            p_v_tile = p_v_head + tl.cast(i_key, tl.int64) * v_strides[1]
-            p_grad_tile = p_grad_head + tl.cast(i_query, tl.int64) * grad_strides[1]
-            b_q = load_rows(p_q_tile, o_tile, o_columns, q_strides[1], rows - i_query, D, COMPUTE)
-            b_k = load_rows(p_k_tile, o_tile, o_columns, k_strides[1], rows - i_key, D, COMPUTE)
-            b_v = load_rows(p_v_tile, o_tile, o_columns, v_strides[1], rows - i_key, D, COMPUTE)
-            b_grad_out = load_rows(p_grad_tile, o_tile, o_columns, grad_strides[1], rows - i_query, D, COMPUTE)
-            b_lse = load_column(p_lse, begin, i_query + o_tile, rows, i_head, heads, float("inf"))
-            b_delta = load_column(p_delta, begin, i_query + o_tile, rows, i_head, heads, 0.0)
-            b_factor = tl.full([BLOCK_M], 1.0, tl.float32) * (scale * LOG2E)
-            if p_logit_scale is not None:
-                b_factor *= load_column(p_logit_scale, begin, i_query + o_tile, rows, i_head, heads, 0.0)
-            b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION) * b_factor[:, None] + b_bias
-            if p_key_bias is not None:
-                b_s += load_column(p_key_bias, begin, i_key + o_tile, rows, i_head, heads, 0.0)[None, :] * LOG2E
-            b_p = tl.exp2(b_s - b_lse[:, None])
-            b_grad_p = tl.dot(b_grad_out, tl.trans(b_v), input_precision=PRECISION)
-            b_sum += b_p * (b_grad_p - b_delta[:, None])
+        head = head_of_sequence(i_model * per_model + i_turn, i_head, heads, places, terms, sizes, SHAPE)
+        head_q = rows_of_queries(q, places, head)
+        head_k = rows_of_keys(k, places, head, SHAPE)
+        head_v = rows_of_keys(v, places, head, SHAPE)
+        head_grad_out = rows_of_queries(grad_out, places, head)
+        for i_tile in range(i_offset + i_strip, tl.cdiv(head.rows, SHAPE.BLOCK_M), strips):
+            i_query = i_tile * SHAPE.BLOCK_M
+            i_key = i_query - i_offset * SHAPE.BLOCK_M
+            b_q, b_lse, b_logit_scale = load_queries(head_q, p_lse, terms, head, i_query, o_tile, SHAPE)
+            b_k = load_tile(head_k, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
+            b_v = load_tile(head_v, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
+            b_grad_out = load_tile(head_grad_out, i_query, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
+            b_delta = load_column(p_delta, head.begin, i_query + o_tile, head.rows, head, 0.0)
+            b_factor = b_logit_scale * (scale * LOG2E)
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision=SHAPE.PRECISION) * b_factor[:, None] + b_bias
+            if terms.key_bias is not None:
+                b_s += key_biases(terms, head, i_key + o_tile)[None, :]
+            b_sum += logit_gradient(tl.exp2(b_s - b_lse[:, None]), b_grad_out, b_v, b_delta[:, None], SHAPE)
 
-    b_column = b_local & (BLOCK_M - 1)  # of row i and diagonal c: i - c, or around the edge of the tile
+    b_column = b_local & (SHAPE.BLOCK_M - 1)  # of row i and diagonal c: i - c, or around the edge of the tile
     b_diagonals = tl.gather(b_sum, b_column, axis=1)
     b_lower = tl.sum(tl.where(b_local >= 0, b_diagonals, 0.0), axis=0)
     b_upper = tl.sum(tl.where(b_local < 0, b_diagonals, 0.0), axis=0)
-    p_lane = p_partial + i_lane.to(tl.int64) * 2 * partial_width + i_offset * BLOCK_M
+    p_lane = p_partial + i_lane.to(tl.int64) * 2 * partial_width + i_offset * SHAPE.BLOCK_M
     tl.store(p_lane + o_tile, b_lower)
     tl.store(p_lane + partial_width + o_tile, b_upper)
 
 
 @triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "lanes", "parts", "strips"])
 def chosen_rows_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_grad_out,
+    q,
+    k,
+    v,
+    grad_out,
     p_lse,
     p_delta,
     p_partial,
-    q_strides,
-    k_strides,
-    v_strides,
-    grad_strides,
-    p_table,
-    p_slope,
-    p_key_bias,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    p_cu_queries,
+    terms,
+    places,
     scale,
     width,
     window,
@@ -169,51 +138,44 @@ def chosen_rows_kernel(
     parts,
     strips,
     partial_width,
-    SHARE: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    SHAPE: tl.constexpr,
 ):
     """Sums over chosen rows for a block of BLOCK_N distances; arguments as in ``diagonal_kernel``, row 1 is unused."""
     i_block, i_lane, i_model, i_head, i_part, i_strip = owner(lanes, parts, strips, heads)
-    o_distance = i_block * BLOCK_N + tl.arange(0, BLOCK_N)
-    o_columns = tl.arange(0, BLOCK_D)
-    m_columns = o_columns < D
-    first_sequence = i_model * per_model
-    p_head_table, last, slope = head_table(p_table, p_slope, first_sequence, i_head, per_model, heads, width, BEYOND)
-    b_bias = bias_of_distances(o_distance, p_head_table, last, slope, width, window, BEYOND)
+    sizes = Sizes(width, window, per_model, longest)
+    o_distance = i_block * SHAPE.BLOCK_N + tl.arange(0, SHAPE.BLOCK_N)
+    o_columns = tl.arange(0, SHAPE.BLOCK_D)
+    m_columns = o_columns < SHAPE.D
+    b_bias = bias_of_distances(o_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
 
-    b_sum = tl.zeros([BLOCK_N], tl.float32)
+    b_sum = tl.zeros([SHAPE.BLOCK_N], tl.float32)
     for i_turn in range(i_part, per_model, parts):
-        i_sequence = first_sequence + i_turn
-        begin, rows = sequence_rows(p_bounds, i_sequence, longest)
-        first_query, queries = sequence_queries(p_cu_queries, i_sequence, begin, rows)
-        p_q_head = head_rows(p_q, q_strides, p_bounds, i_sequence, first_query, i_head)
-        p_k_head = head_rows(p_k, k_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-        p_v_head = head_rows(p_v, v_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-        p_grad_head = head_rows(p_grad_out, grad_strides, p_bounds, i_sequence, first_query, i_head)
-        for i_query in range(i_strip, queries, strips):
+        head = head_of_sequence(i_model * per_model + i_turn, i_head, heads, places, terms, sizes, SHAPE)
+        head_q = rows_of_queries(q, places, head)
+        head_k = rows_of_keys(k, places, head, SHAPE)
+        head_v = rows_of_keys(v, places, head, SHAPE)
+        head_grad_out = rows_of_queries(grad_out, places, head)
+        for i_query in range(i_strip, head.queries, strips):
             query = tl.cast(i_query, tl.int64)
-            o_keys = (tl.load(p_query_rows + first_query + query).to(tl.int64) - begin).to(tl.int32) - o_distance
+            row = tl.load(places.query_rows + head.first_query + query).to(tl.int64)
+            o_keys = (row - head.begin).to(tl.int32) - o_distance
             m_keys = o_keys >= 0
             m_cells = m_keys[:, None] & m_columns[None, :]
-            p_k_cells = p_k_head + (o_keys.to(tl.int64) * k_strides[1])[:, None] + o_columns[None, :]
-            p_v_cells = p_v_head + (o_keys.to(tl.int64) * v_strides[1])[:, None] + o_columns[None, :]
-            b_q = tl.load(p_q_head + query * q_strides[1] + o_columns, mask=m_columns, other=0.0)
-            b_grad_out = tl.load(p_grad_head + query * grad_strides[1] + o_columns, mask=m_columns, other=0.0)
+            p_k_cells = head_k.pointer + (o_keys.to(tl.int64) * head_k.stride)[:, None] + o_columns[None, :]
+            p_v_cells = head_v.pointer + (o_keys.to(tl.int64) * head_v.stride)[:, None] + o_columns[None, :]
+            b_q = tl.load(head_q.pointer + query * head_q.stride + o_columns, mask=m_columns, other=0.0)
+            p_grad_out = head_grad_out.pointer + query * head_grad_out.stride
+            b_grad_out = tl.load(p_grad_out + o_columns, mask=m_columns, other=0.0)
             b_k = tl.load(p_k_cells, mask=m_cells, other=0.0).to(tl.float32)
             b_v = tl.load(p_v_cells, mask=m_cells, other=0.0).to(tl.float32)
-            o_cell = (first_query + query) * heads + i_head
+            o_cell = (head.first_query + query) * heads + i_head
             factor = scale * LOG2E
-            if p_logit_scale is not None:
-                factor *= tl.load(p_logit_scale + o_cell)
+            if terms.logit_scale is not None:
+                factor *= tl.load(terms.logit_scale + o_cell)
             b_s = tl.sum(b_k * b_q.to(tl.float32)[None, :], axis=1) * factor + b_bias
-            if p_key_bias is not None:
-                b_s += tl.load(p_key_bias + (begin + o_keys) * heads + i_head, mask=m_keys, other=0.0) * LOG2E
+            if terms.key_bias is not None:
+                p_key_bias = terms.key_bias + (head.begin + o_keys) * heads + i_head
+                b_s += tl.load(p_key_bias, mask=m_keys, other=0.0) * LOG2E
             b_p = tl.where(m_keys, tl.exp2(b_s - tl.load(p_lse + o_cell)), 0.0)
             b_grad_p = tl.sum(b_v * b_grad_out.to(tl.float32)[None, :], axis=1)
             b_sum += b_p * (b_grad_p - tl.load(p_delta + o_cell))

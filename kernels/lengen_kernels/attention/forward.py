@@ -1,6 +1,7 @@
 """Forward pass: one program holds a tile of queries of one head and visits its keys from the first to the last.
 
-With several splits each program takes a part of the keys and leaves unnormalised sums, which ``split.merge`` joins.
+With several parts each program takes a part of the keys and leaves unnormalised sums, which ``split.merge_kernel``
+joins.
 """
 
 import triton
@@ -9,19 +10,29 @@ import triton.language as tl
 from lengen_kernels.attention.common import (
     FLOOR,
     LOG2E,
+    Sizes,
     assignment,
-    head_rows,
-    head_table,
+    dense_rows,
+    head_of_sequence,
+    key_biases,
     key_range,
-    load_column,
-    load_rows,
-    logits,
+    load_logit_scale,
+    load_tile,
+    part_of_keys,
     query_positions,
-    sequence_queries,
-    sequence_rows,
+    rows_of_keys,
+    rows_of_queries,
     store_column,
-    store_rows,
+    store_tile,
+    tile_logits,
 )
+
+
+@triton.jit
+def nothing_seen(SHAPE: tl.constexpr):
+    """Sums of values [BLOCK_M, BLOCK_D] and of weights [BLOCK_M], and the maxima, before the first key."""
+    b_sum = tl.zeros([SHAPE.BLOCK_M, SHAPE.BLOCK_D], tl.float32)
+    return b_sum, tl.zeros([SHAPE.BLOCK_M], tl.float32), tl.full([SHAPE.BLOCK_M], FLOOR, tl.float32)
 
 
 @triton.jit
@@ -32,77 +43,48 @@ def attend(
     b_q,
     b_factor,
     o_position,
-    p_k,
-    p_v,
-    k_stride,
-    v_stride,
-    p_key_bias,
-    begin,
-    rows,
-    i_head,
-    heads,
-    p_table,
-    last,
-    slope,
-    width,
-    window,
+    k,
+    v,
+    head,
+    terms,
+    sizes,
     first,
     end,
-    o_columns,
-    D: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
+    SHAPE: tl.constexpr,
     FAR: tl.constexpr,
     CAUSAL: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
 ):
-    """Let the queries see keys ``first`` to ``end``: sums of values [BLOCK_M, BLOCK_D], of weights and the maxima."""
-    o_keys = tl.arange(0, BLOCK_N)
-    for i_key in range(first, end, BLOCK_N):
-        b_k = load_rows(
-            p_k + tl.cast(i_key, tl.int64) * k_stride, o_keys, o_columns, k_stride, rows - i_key, D, COMPUTE
-        )
-        b_v = load_rows(
-            p_v + tl.cast(i_key, tl.int64) * v_stride, o_keys, o_columns, v_stride, rows - i_key, D, COMPUTE
-        )
+    """Let a tile of queries see keys ``first`` to ``end``: the sums and maxima of ``nothing_seen`` after that."""
+    o_tile = tl.arange(0, SHAPE.BLOCK_N)
+    for i_key in range(first, end, SHAPE.BLOCK_N):
+        b_k = load_tile(k, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
+        b_v = load_tile(v, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
         b_key_bias = None
-        if p_key_bias is not None:
-            b_key_bias = load_column(p_key_bias, begin, i_key + o_keys, rows, i_head, heads, 0.0)[None, :] * LOG2E
-        b_dot = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
-        b_distance = o_position[:, None] - (i_key + o_keys)[None, :]
-        b_s = logits(
-            b_dot, b_factor[:, None], b_key_bias, b_distance, p_table, last, slope, width, window, BEYOND, FAR, CAUSAL
-        )
+        if terms.key_bias is not None:
+            b_key_bias = key_biases(terms, head, i_key + o_tile)[None, :]
+        b_distance = o_position[:, None] - (i_key + o_tile)[None, :]
+        b_s = tile_logits(b_q, b_k, b_factor[:, None], b_key_bias, b_distance, terms, head, sizes, SHAPE, FAR, CAUSAL)
         b_new_max = tl.maximum(b_max, tl.max(b_s, axis=1))
         b_rescale = tl.exp2(b_max - b_new_max)
         b_p = tl.exp2(b_s - b_new_max[:, None])
         b_total = b_total * b_rescale + tl.sum(b_p, axis=1)
-        b_sum = tl.dot(b_p.to(b_v.dtype), b_v, b_sum * b_rescale[:, None], input_precision=PRECISION)
+        b_sum = tl.dot(b_p.to(b_v.dtype), b_v, b_sum * b_rescale[:, None], input_precision=SHAPE.PRECISION)
         b_max = b_new_max
     return b_sum, b_total, b_max
 
 
 @triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "tiles", "group", "all_queries"])
 def forward_kernel(
-    p_q,
-    p_k,
-    p_v,
+    q,
+    k,
+    v,
     p_out,
     p_lse,
     p_sums,
     p_totals,
     p_maxima,
-    q_strides,
-    k_strides,
-    v_strides,
-    p_table,
-    p_slope,
-    p_key_bias,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    p_cu_queries,
+    terms,
+    places,
     scale,
     width,
     window,
@@ -111,86 +93,52 @@ def forward_kernel(
     heads,
     longest,
     tiles,
+    parts,
     group,
     all_queries,
-    SHARE: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
-    SPLITS: tl.constexpr,
+    SHAPE: tl.constexpr,
 ):
-    """Output and log-sum-exp of one tile of queries, or with ``SPLITS`` the sums over one part of their keys.
+    """Output and log-sum-exp of one tile of queries, or of several parts of its keys the sums over one.
 
     Args:
-        p_out: [Nq, H, D]; p_lse: [Nq, H] fp32, base 2.
-        p_sums: [SPLITS, Nq, H, D] fp32, p_totals and p_maxima: [SPLITS, Nq, H] fp32; only with several splits.
-        all_queries: Nq. SHARE: heads of q for each head of k.
+        q, k, v, terms, places, SHAPE: the tuples of ``common``. width to longest: see ``common.Sizes``.
+        p_out: [Nq, H, D]; p_lse: [Nq, H] fp32, base 2; None if there are parts.
+        p_sums: [parts, Nq, H, D] fp32, p_totals and p_maxima: [parts, Nq, H] fp32; None if all keys are one part.
+        tiles: of queries in the longest sequence. all_queries: Nq. group: see ``common.assignment``.
     """
-    i_tile, i_sequence, i_head = assignment(tiles * SPLITS, sequences, heads, group)
-    i_split = i_tile % SPLITS
-    i_query = (tiles - 1 - i_tile // SPLITS) * BLOCK_M
-    begin, rows = sequence_rows(p_bounds, i_sequence, longest)
-    first_query, queries = sequence_queries(p_cu_queries, i_sequence, begin, rows)
-    if i_query >= queries:
+    i_tile, i_sequence, i_head = assignment(tiles * parts, sequences, heads, group)
+    i_query = (tiles - 1 - i_tile // parts) * SHAPE.BLOCK_M
+    sizes = Sizes(width, window, per_model, longest)
+    head = head_of_sequence(i_sequence, i_head, heads, places, terms, sizes, SHAPE)
+    if i_query >= head.queries:
         return
 
-    o_tile = tl.arange(0, BLOCK_M)
-    o_columns = tl.arange(0, BLOCK_D)
-    o_position, earliest, latest = query_positions(p_query_rows, begin, first_query, i_query, queries, o_tile)
-    p_q_head = head_rows(p_q, q_strides, p_bounds, i_sequence, first_query, i_head)
-    p_k_head = head_rows(p_k, k_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-    p_v_head = head_rows(p_v, v_strides, p_bounds, i_sequence, begin, i_head // SHARE)
-    p_q_tile = p_q_head + i_query.to(tl.int64) * q_strides[1]
-    b_q = load_rows(p_q_tile, o_tile, o_columns, q_strides[1], queries - i_query, D, COMPUTE)
-    b_factor = tl.full([BLOCK_M], 1.0, tl.float32) * (scale * LOG2E)
-    if p_logit_scale is not None:
-        b_factor *= load_column(p_logit_scale, first_query, i_query + o_tile, queries, i_head, heads, 0.0)
-    p_head_table, last, slope = p_table, 0.0, 0.0
-    if p_table is not None:
-        p_head_table, last, slope = head_table(p_table, p_slope, i_sequence, i_head, per_model, heads, width, BEYOND)
+    o_tile = tl.arange(0, SHAPE.BLOCK_M)
+    o_position, earliest, latest = query_positions(places, head, i_query, o_tile)
+    b_q = load_tile(rows_of_queries(q, places, head), i_query, o_tile, head.queries, SHAPE, SHAPE.COMPUTE)
+    b_factor = load_logit_scale(terms, head, i_query + o_tile) * (scale * LOG2E)
+    head_k = rows_of_keys(k, places, head, SHAPE)
+    head_v = rows_of_keys(v, places, head, SHAPE)
+    bounds = key_range(earliest, latest, sizes, SHAPE.BLOCK_N)
+    if p_sums is not None:
+        bounds = part_of_keys(i_tile % parts, parts, bounds[0], bounds[1], bounds[2], bounds[3], SHAPE.BLOCK_N)
 
-    first, far, full, end = key_range(earliest, latest, width, window, BLOCK_N)
-    if SPLITS > 1:
-        part = tl.cdiv(tl.cdiv(end - first, BLOCK_N), SPLITS) * BLOCK_N
-        first = tl.minimum(first + i_split * part, end)
-        end = tl.minimum(first + part, end)
-        far = tl.minimum(tl.maximum(far, first), end)
-        full = tl.minimum(tl.maximum(full, first), end)
+    b_sum, b_total, b_max = nothing_seen(SHAPE)
+    for kind in tl.static_range(3):  # keys beyond the table, others that all queries see, those that some see
+        if kind != 1 or terms.table is not None:
+            b_sum, b_total, b_max = attend(
+                b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, sizes,
+                bounds[kind], bounds[kind + 1], SHAPE, kind == 0, kind == 2,
+            )  # fmt: skip
 
-    b_sum = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    b_total = tl.zeros([BLOCK_M], tl.float32)
-    b_max = tl.full([BLOCK_M], FLOOR, tl.float32)
-    b_sum, b_total, b_max = attend(
-        b_sum, b_total, b_max, b_q, b_factor, o_position, p_k_head, p_v_head, k_strides[1], v_strides[1],
-        p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, window, first, far, o_columns,
-        D, BLOCK_N, BEYOND, True, False, PRECISION, COMPUTE,
-    )  # fmt: skip
-    if p_table is not None:
-        b_sum, b_total, b_max = attend(
-            b_sum, b_total, b_max, b_q, b_factor, o_position, p_k_head, p_v_head, k_strides[1], v_strides[1],
-            p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, window, far, full, o_columns,
-            D, BLOCK_N, BEYOND, False, False, PRECISION, COMPUTE,
-        )  # fmt: skip
-    b_sum, b_total, b_max = attend(
-        b_sum, b_total, b_max, b_q, b_factor, o_position, p_k_head, p_v_head, k_strides[1], v_strides[1],
-        p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, window, full, end, o_columns,
-        D, BLOCK_N, BEYOND, False, True, PRECISION, COMPUTE,
-    )  # fmt: skip
-
-    out_stride = tl.cast(heads, tl.int64) * D
-    row = first_query + i_query
-    if SPLITS > 1:
-        row += tl.cast(i_split, tl.int64) * all_queries
-        p_sums_tile = p_sums + row * out_stride + i_head * D
-        store_rows(p_sums_tile, b_sum, o_tile, o_columns, out_stride, queries - i_query, D)
-        store_column(p_totals, b_total, row, o_tile, queries - i_query, i_head, heads)
-        store_column(p_maxima, b_max, row, o_tile, queries - i_query, i_head, heads)
+    row = head.first_query + i_query
+    left = head.queries - i_query
+    if p_sums is not None:
+        row += (i_tile % parts).to(tl.int64) * all_queries
+        store_tile(dense_rows(p_sums, row, i_head, heads, SHAPE), b_sum, 0, o_tile, left, SHAPE)
+        store_column(p_totals, b_total, row, o_tile, left, head)
+        store_column(p_maxima, b_max, row, o_tile, left, head)
     else:
-        p_out_tile = p_out + row * out_stride + i_head * D
         b_out = tl.div_rn(b_sum, b_total[:, None])
-        store_rows(p_out_tile, b_out, o_tile, o_columns, out_stride, queries - i_query, D)
-        store_column(p_lse, b_max + tl.log2(b_total), row, o_tile, queries - i_query, i_head, heads)
+        store_tile(dense_rows(p_out, row, i_head, heads, SHAPE), b_out, 0, o_tile, left, SHAPE)
+        store_column(p_lse, b_max + tl.log2(b_total), row, o_tile, left, head)

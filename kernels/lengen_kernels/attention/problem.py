@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Problem:
     Attributes:
         sequences, heads, key_heads, width: B, H of q, H of k, D.
         queries: Nq. most: the largest number of queries that a sequence may have.
+        repeats: how often a row of k may occur in ``query_rows``.
         precision: of fp32 products. per_model: sequences that share a table.
     """
 
@@ -44,9 +46,28 @@ class Problem:
     query_rows: Tensor | None
     cu_queries: Tensor | None
     precision: str
+    repeats: int = 1
 
     @classmethod
-    def of(cls, q: Tensor, k: Tensor, v: Tensor, *, longest: int, precision: str, **options) -> Problem:
+    def of(
+        cls,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        cu_seqlens: Tensor | None,
+        longest: int,
+        softmax_scale: float,
+        table: Tensor | None = None,
+        beyond: str = "last",
+        slope: Tensor | None = None,
+        key_bias: Tensor | None = None,
+        logit_scale: Tensor | None = None,
+        window: int | None = None,
+        query_rows: Tensor | None = None,
+        cu_queries: Tensor | None = None,
+        precision: str = "ieee",
+    ) -> Problem:
         """Check what would make a kernel read outside its operands, and make dense what is small.
 
         Raises:
@@ -61,22 +82,20 @@ class Problem:
             raise ValueError(f"the head width D must be 1 to {WIDEST}, got {q.shape[-1]}")
         if k.shape != v.shape or q.dim() != k.dim() or q.shape[-1] != k.shape[-1] or q.shape[-2] % k.shape[-2]:
             raise ValueError(f"q, k and v do not go together: {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
-        if (q.dim() == 4) != (options["cu_seqlens"] is None):
+        if (q.dim() == 4) != (cu_seqlens is None):
             raise ValueError("packed q, k and v [N, H, D] need cu_seqlens, and [B, T, H, D] must not have them")
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-        if options["beyond"] not in BEYOND or (options["beyond"] == "line") != (options["slope"] is not None):
-            raise ValueError(
-                f"beyond must be one of {tuple(BEYOND)}, with a slope for a line, got {options['beyond']!r}"
-            )
-        if options["query_rows"] is not None and options["cu_queries"] is None:
-            rows = options["query_rows"]
-            options["cu_queries"] = torch.searchsorted(rows, options["cu_seqlens"].to(rows.dtype))
-        for name in ("table", "slope", "key_bias", "logit_scale"):
-            if options[name] is not None:
-                options[name] = options[name].to(torch.float32).contiguous()
+        if beyond not in BEYOND or (beyond == "line") != (slope is not None):
+            raise ValueError(f"beyond must be one of {tuple(BEYOND)}, with a slope for a line, got {beyond!r}")
+        if query_rows is not None and cu_queries is None:
+            cu_queries = torch.searchsorted(query_rows, cu_seqlens.to(query_rows.dtype))
         longest = q.shape[1] if q.dim() == 4 else longest
-        return cls(q, k, v, longest=longest, precision=precision, **options)
+        table, slope, key_bias, logit_scale = map(_dense, (table, slope, key_bias, logit_scale))
+        return cls(
+            q, k, v, cu_seqlens, longest, softmax_scale, table, beyond, slope, key_bias, logit_scale, window,
+            query_rows, cu_queries, precision,
+        )  # fmt: skip
 
     @property
     def sequences(self) -> int:
@@ -100,7 +119,7 @@ class Problem:
 
     @property
     def most(self) -> int:
-        return self.longest if self.query_rows is None else min(self.longest, self.queries)
+        return self.longest if self.query_rows is None else min(self.repeats * self.longest, self.queries)
 
     @property
     def table_width(self) -> int:
@@ -127,6 +146,26 @@ class Problem:
         bytes_per_head = 2 * self.longest * self.width * self.k.element_size()
         return max(1, min(self.sequences * self.heads, CACHED_KEYS // max(1, bytes_per_head)))
 
+    def folded(self) -> Problem:
+        """The same with one head where all heads share the keys of few queries: a query's heads are as many queries.
+
+        So a program reads its keys once for all heads that fit its tile. A table or biases of keys would have to be
+        read by head in each row of a tile, which costs the other calls registers; and where every row is a query there
+        are tiles enough, and the cache serves the heads that share them.
+        """
+        folds = self.key_heads == 1 < self.heads and self.query_rows is not None
+        if not folds or self.table is not None or self.key_bias is not None:
+            return self
+        heads = self.heads
+        return dataclasses.replace(
+            self,
+            q=self.q.reshape(-1, 1, self.width),
+            logit_scale=None if self.logit_scale is None else self.logit_scale.view(-1, 1),
+            query_rows=self.query_rows.repeat_interleave(heads),
+            cu_queries=self.cu_queries * heads,
+            repeats=heads,
+        )
+
     def tile(self, kernel: str) -> tiles.Tile:
         """The tile of one of the kernels."""
         operands = self.precision if self.q.dtype == torch.float32 else "16"
@@ -135,27 +174,7 @@ class Problem:
 
     def arguments(self, tile: tiles.Tile) -> dict:
         """What every kernel takes, by the names of its parameters."""
-        return dict(
-            p_q=self.q,
-            p_k=self.k,
-            p_v=self.v,
-            q_strides=strides(self.q),
-            k_strides=strides(self.k),
-            v_strides=strides(self.v),
-            p_table=self.table,
-            p_slope=self.slope,
-            p_key_bias=self.key_bias,
-            p_logit_scale=self.logit_scale,
-            p_bounds=self.cu_seqlens,
-            p_query_rows=self.query_rows,
-            p_cu_queries=self.cu_queries,
-            scale=float(self.softmax_scale),
-            width=self.table_width,
-            window=self.window,
-            per_model=self.per_model,
-            sequences=self.sequences,
-            heads=self.heads,
-            longest=self.longest,
+        shape = common.Shape(
             SHARE=self.heads // self.key_heads,
             D=self.width,
             BLOCK_D=self.block_d,
@@ -164,20 +183,39 @@ class Problem:
             BEYOND=BEYOND[self.beyond],
             PRECISION=self.precision if self.q.dtype == torch.float32 else "ieee",
             COMPUTE=compute_dtype(self.q.dtype),
+        )
+        return dict(
+            q=operand(self.q),
+            k=operand(self.k),
+            v=operand(self.v),
+            terms=common.Terms(self.table, self.slope, self.key_bias, self.logit_scale),
+            places=common.Places(self.cu_seqlens, self.query_rows, self.cu_queries),
+            scale=float(self.softmax_scale),
+            width=self.table_width,
+            window=self.window,
+            per_model=self.per_model,
+            sequences=self.sequences,
+            heads=self.heads,
+            longest=self.longest,
+            SHAPE=common.Shape(*map(tl.constexpr, shape)),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
             maxnreg=tile.max_registers,
         )
 
 
-def strides(rows: Tensor) -> tuple[int, int, int]:
-    """Strides of a sequence, a row and a head of [B, T, H, D], or of [N, H, D], where a sequence has none."""
-    return (0, *rows.stride()[:2]) if rows.dim() == 3 else rows.stride()[:3]
+def operand(rows: Tensor) -> common.Operand:
+    """What a kernel takes for [B, T, H, D], or for [N, H, D], where a sequence has no stride."""
+    return common.Operand(rows, *((0, *rows.stride()[:2]) if rows.dim() == 3 else rows.stride()[:3]))
+
+
+def _dense(term: Tensor | None) -> Tensor | None:
+    return None if term is None else term.to(torch.float32).contiguous()
 
 
 def compute_dtype(dtype: torch.dtype) -> tl.dtype:
     """What products are made of: the operands' dtype, but fp32 where the interpreter has no arithmetic for bf16."""
-    if dtype == torch.bfloat16 and launch.is_interpreted(common.load_rows):
+    if dtype == torch.bfloat16 and launch.is_interpreted(common.load_tile):
         return tl.float32
     return {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}[dtype]
 

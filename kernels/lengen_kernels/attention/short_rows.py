@@ -11,22 +11,26 @@ import triton
 import triton.language as tl
 
 from lengen_kernels.attention.common import (
-    FLOOR,
-    LINE,
     LOG2E,
     ZERO,
+    Sizes,
     assignment,
-    distance_bias,
-    head_rows,
-    head_table,
+    dense_rows,
+    head_of,
+    key_biases,
     key_range,
-    load_column,
-    load_rows,
-    logits,
+    load_gradients,
+    load_logit_scale,
+    load_queries,
+    load_tile,
+    logit_gradient,
+    rows_of_keys,
+    rows_of_queries,
     store_column,
-    store_rows,
+    store_tile,
+    tile_logits,
 )
-from lengen_kernels.attention.forward import attend
+from lengen_kernels.attention.forward import attend, nothing_seen
 
 
 @triton.jit
@@ -48,59 +52,52 @@ def members(i_group, per_model, PACK: tl.constexpr):
 
 
 @triton.jit
-def group_rows(p_bounds, p_cu_queries, i_first, i_next, longest):
-    """First packed row (int64) and number of rows (int32) of a group; first query and number of queries."""
-    begin = first_row(p_bounds, i_first, longest)
-    rows = (first_row(p_bounds, i_next, longest) - begin).to(tl.int32)
-    if p_cu_queries is None:
-        return begin, rows, begin, rows
-    else:
-        first_query = first_row(p_cu_queries, i_first, longest)
-        return begin, rows, first_query, (first_row(p_cu_queries, i_next, longest) - first_query).to(tl.int32)
+def head_of_group(i_first, i_next, i_head, heads, places, terms, sizes, SHAPE: tl.constexpr):
+    """One head of a group of sequences as if they were one."""
+    begin = first_row(places.bounds, i_first, sizes.longest)
+    rows = (first_row(places.bounds, i_next, sizes.longest) - begin).to(tl.int32)
+    first_query, queries = begin, rows
+    if places.cu_queries is not None:
+        first_query = first_row(places.cu_queries, i_first, sizes.longest)
+        queries = (first_row(places.cu_queries, i_next, sizes.longest) - first_query).to(tl.int32)
+    return head_of(i_first, i_head, heads, begin, rows, first_query, queries, terms, sizes, SHAPE)
 
 
 @triton.jit
-def positions(p_query_rows, begin, first_query, o_queries, queries):
+def positions(places, head, o_queries):
     """Positions [BLOCK] int32 of queries in their group; 0 for those that do not exist, if rows were chosen."""
-    if p_query_rows is None:
+    if places.query_rows is None:
         return o_queries
     else:
-        b_rows = tl.load(p_query_rows + first_query + o_queries, mask=o_queries < queries, other=0)
-        return tl.where(o_queries < queries, b_rows.to(tl.int64) - begin, 0).to(tl.int32)
+        m_queries = o_queries < head.queries
+        b_rows = tl.load(places.query_rows + head.first_query + o_queries, mask=m_queries, other=0)
+        return tl.where(m_queries, b_rows.to(tl.int64) - head.begin, 0).to(tl.int32)
 
 
 @triton.jit
-def sequence_windows(p_bounds, i_first, i_next, begin, o_position, longest, window, PACK: tl.constexpr):
-    """[BLOCK] int32: how many keys of its own sequence each query of a group sees."""
-    o_members = tl.minimum(i_first + tl.arange(0, PACK), i_next)
-    if p_bounds is None:
-        b_starts = (o_members - i_first) * longest
+def sequence_windows(places, i_next, head, o_position, sizes, PACK: tl.constexpr):
+    """[BLOCK, 1] int32: how many keys of its own sequence each query of a group sees."""
+    o_members = tl.minimum(head.i_sequence + tl.arange(0, PACK), i_next)
+    if places.bounds is None:
+        b_starts = (o_members - head.i_sequence) * sizes.longest
     else:
-        b_starts = (tl.load(p_bounds + o_members).to(tl.int64) - begin).to(tl.int32)
+        b_starts = (tl.load(places.bounds + o_members).to(tl.int64) - head.begin).to(tl.int32)
     b_begun = tl.where(b_starts[None, :] <= o_position[:, None], b_starts[None, :], 0)
     b_window = o_position - tl.max(b_begun, axis=1) + 1
-    if window is not None:
-        b_window = tl.minimum(b_window, window)
-    return b_window
+    if sizes.window is not None:
+        b_window = tl.minimum(b_window, sizes.window)
+    return b_window[:, None]
 
 
 @triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest", "tiles"])
 def short_forward_kernel(
-    p_q,
-    p_k,
-    p_v,
+    q,
+    k,
+    v,
     p_out,
     p_lse,
-    q_strides,
-    k_strides,
-    v_strides,
-    p_table,
-    p_slope,
-    p_key_bias,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    p_cu_queries,
+    terms,
+    places,
     scale,
     width,
     window,
@@ -109,14 +106,7 @@ def short_forward_kernel(
     heads,
     longest,
     tiles,
-    SHARE: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
     IS_FAR: tl.constexpr,
@@ -124,76 +114,52 @@ def short_forward_kernel(
     """Output and log-sum-exp of one tile of queries of one group of sequences.
 
     Args:
+        q, k, v, terms, places, SHAPE: the tuples of ``common``. width to longest: see ``common.Sizes``.
         p_out: [Nq, H, D]; p_lse: [Nq, H] fp32, base 2. sequences: number of groups.
         PACK: sequences of a group, which fit one tile if there are several. BLOCKS: tiles of the longest row.
         IS_FAR: every distance reaches the table's end.
     """
     i_tile, i_group, i_head = assignment(tiles, sequences, heads, sequences * heads)
-    i_query = (tiles - 1 - i_tile) * BLOCK_M
+    i_query = (tiles - 1 - i_tile) * SHAPE.BLOCK_M
     i_first, i_next = members(i_group, per_model, PACK)
-    begin, rows, first_query, queries = group_rows(p_bounds, p_cu_queries, i_first, i_next, longest)
-    if i_query >= queries:
+    sizes = Sizes(width, window, per_model, longest)
+    head = head_of_group(i_first, i_next, i_head, heads, places, terms, sizes, SHAPE)
+    if i_query >= head.queries:
         return
 
-    o_tile = tl.arange(0, BLOCK_M)
-    o_columns = tl.arange(0, BLOCK_D)
-    left = queries - i_query
-    row = first_query + i_query
-    o_position = positions(p_query_rows, begin, first_query, i_query + o_tile, queries)
-    b_window = window
+    o_tile = tl.arange(0, SHAPE.BLOCK_M)
+    o_position = positions(places, head, i_query + o_tile)
+    seen = sizes
     if PACK > 1:
-        b_window = sequence_windows(p_bounds, i_first, i_next, begin, o_position, longest, window, PACK)[:, None]
-    p_k_head = head_rows(p_k, k_strides, p_bounds, i_first, begin, i_head // SHARE)
-    p_v_head = head_rows(p_v, v_strides, p_bounds, i_first, begin, i_head // SHARE)
-    p_q_tile = head_rows(p_q, q_strides, p_bounds, i_first, first_query, i_head)
-    p_q_tile += i_query.to(tl.int64) * q_strides[1]
-    b_q = load_rows(p_q_tile, o_tile, o_columns, q_strides[1], left, D, COMPUTE)
-    b_factor = tl.full([BLOCK_M], 1.0, tl.float32) * (scale * LOG2E)
-    if p_logit_scale is not None:
-        b_factor *= load_column(p_logit_scale, first_query, i_query + o_tile, queries, i_head, heads, 0.0)
-    p_head_table, last, slope = p_table, 0.0, 0.0
-    if p_table is not None:
-        p_head_table, last, slope = head_table(p_table, p_slope, i_first, i_head, per_model, heads, width, BEYOND)
+        b_window = sequence_windows(places, i_next, head, o_position, sizes, PACK)
+        seen = Sizes(width, b_window, per_model, longest)
+    head_k = rows_of_keys(k, places, head, SHAPE)
+    head_v = rows_of_keys(v, places, head, SHAPE)
+    b_q = load_tile(rows_of_queries(q, places, head), i_query, o_tile, head.queries, SHAPE, SHAPE.COMPUTE)
+    b_factor = load_logit_scale(terms, head, i_query + o_tile) * (scale * LOG2E)
 
-    b_sum = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    b_total = tl.zeros([BLOCK_M], tl.float32)
-    b_max = tl.full([BLOCK_M], FLOOR, tl.float32)
+    b_sum, b_total, b_max = nothing_seen(SHAPE)
     if BLOCKS == 1:
-        first, end = 0, BLOCK_N
-    elif p_query_rows is not None:
-        first, end = 0, rows
+        first, end = 0, SHAPE.BLOCK_N
+    elif places.query_rows is not None:
+        first, end = 0, head.rows
     else:
-        first, far, _, end = key_range(i_query, tl.minimum(i_query + BLOCK_M, rows) - 1, width, window, BLOCK_N)
-        if p_table is not None and not IS_FAR:
+        latest = tl.minimum(i_query + SHAPE.BLOCK_M, head.rows) - 1
+        first, far, _, end = key_range(i_query, latest, sizes, SHAPE.BLOCK_N)
+        if terms.table is not None and not IS_FAR:
             b_sum, b_total, b_max = attend(
-                b_sum, b_total, b_max, b_q, b_factor, o_position, p_k_head, p_v_head, k_strides[1], v_strides[1],
-                p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, b_window, first, far,
-                o_columns, D, BLOCK_N, BEYOND, True, False, PRECISION, COMPUTE,
+                b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, seen, first, far,
+                SHAPE, True, False,
             )  # fmt: skip
             first = far
     b_sum, b_total, b_max = attend(
-        b_sum, b_total, b_max, b_q, b_factor, o_position, p_k_head, p_v_head, k_strides[1], v_strides[1],
-        p_key_bias, begin, rows, i_head, heads, p_head_table, last, slope, width, b_window, first, end,
-        o_columns, D, BLOCK_N, BEYOND, IS_FAR, True, PRECISION, COMPUTE,
+        b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, seen, first, end,
+        SHAPE, IS_FAR, True,
     )  # fmt: skip
 
-    out_stride = tl.cast(heads, tl.int64) * D
     b_out = tl.div_rn(b_sum, b_total[:, None])
-    store_rows(p_out + row * out_stride + i_head * D, b_out, o_tile, o_columns, out_stride, left, D)
-    store_column(p_lse, b_max + tl.log2(b_total), row, o_tile, left, i_head, heads)
-
-
-@triton.jit
-def tile_bias(b_distance, p_table, last, slope, width, BEYOND: tl.constexpr, IS_FAR: tl.constexpr):
-    """Biases of a tile in natural units; cells beyond the table, all of them if ``IS_FAR``, do not read it."""
-    if IS_FAR:
-        return distance_bias(b_distance, p_table, last, slope, width, BEYOND, True)
-    else:
-        m_table = (b_distance >= 0) & (b_distance < width)
-        b_bias = tl.load(p_table + b_distance, mask=m_table, other=last)
-        if BEYOND == LINE:
-            b_bias += slope * tl.maximum(b_distance - (width - 1), 0).to(tl.float32)
-        return b_bias
+    store_tile(dense_rows(p_out, head.first_query, i_head, heads, SHAPE), b_out, i_query, o_tile, head.queries, SHAPE)
+    store_column(p_lse, b_max + tl.log2(b_total), head.first_query, i_query + o_tile, head.queries, head)
 
 
 @triton.jit
@@ -229,79 +195,46 @@ def gather_gradients(
     b_v,
     b_key_bias,
     i_key,
-    p_q,
-    p_out,
-    p_grad_out,
+    q,
+    out,
+    grad_out,
     p_lse,
-    p_grad_q,
-    p_sums,
+    grad_q,
+    sums,
     p_grad_logit_scale,
-    q_stride,
-    out_stride,
-    grad_stride,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    i_first,
+    head,
     i_next,
-    begin,
-    rows,
-    first_query,
-    queries,
-    longest,
-    i_head,
-    heads,
-    p_table,
-    last,
-    slope,
+    terms,
+    places,
+    sizes,
     scale,
-    width,
-    window,
     first,
     end,
-    o_columns,
-    D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BEYOND: tl.constexpr,
-    IS_FAR: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
+    IS_FAR: tl.constexpr,
     NEEDS_TABLE: tl.constexpr,
     NEEDS_KEY_BIAS: tl.constexpr,
 ):
     """Add what queries ``first`` to ``end`` give to the gradients of a tile of keys, and what these give to theirs."""
-    BLOCK_N: tl.constexpr = b_k.shape[0]
-    o_keys = i_key + tl.arange(0, BLOCK_N)
-    dense_stride = tl.cast(heads, tl.int64) * D
-    for i_query in range(first, end, BLOCK_M):
-        o_queries = i_query + tl.arange(0, BLOCK_M)
-        o_position = positions(p_query_rows, begin, first_query, o_queries, queries)
-        b_window = window
+    o_keys = i_key + tl.arange(0, SHAPE.BLOCK_N)
+    for i_query in range(first, end, SHAPE.BLOCK_M):
+        o_queries = i_query + tl.arange(0, SHAPE.BLOCK_M)
+        o_position = positions(places, head, o_queries)
+        seen = sizes
         if PACK > 1:
-            b_window = sequence_windows(p_bounds, i_first, i_next, begin, o_position, longest, window, PACK)[:, None]
-        b_q = load_rows(p_q, o_queries, o_columns, q_stride, queries, D, COMPUTE)
-        b_out = load_rows(p_out, o_queries, o_columns, out_stride, queries, D, tl.float32)
-        b_grad_out = load_rows(p_grad_out, o_queries, o_columns, grad_stride, queries, D, tl.float32)
-        b_delta = tl.sum(b_out * b_grad_out, axis=1)
-        b_grad_out = b_grad_out.to(COMPUTE)
-        b_lse = load_column(p_lse, first_query, o_queries, queries, i_head, heads, float("inf"))
-        b_logit_scale = tl.full([BLOCK_M], 1.0, tl.float32)
-        if p_logit_scale is not None:
-            b_logit_scale = load_column(p_logit_scale, first_query, o_queries, queries, i_head, heads, 0.0)
-        b_factor = b_logit_scale * (scale * LOG2E)  # as in the forward pass, to the bit
+            b_window = sequence_windows(places, i_next, head, o_position, sizes, PACK)
+            seen = Sizes(sizes.width, b_window, sizes.per_model, sizes.longest)
+        b_q, b_lse, b_logit_scale = load_queries(q, p_lse, terms, head, 0, o_queries, SHAPE)
+        b_grad_out, b_delta = load_gradients(out, grad_out, head, 0, o_queries, SHAPE)
+        b_factor = b_logit_scale * (scale * LOG2E)
 
-        b_dot = tl.dot(b_q, tl.trans(b_k), input_precision=PRECISION)
         b_distance = o_position[:, None] - o_keys[None, :]
-        b_s = b_dot * b_factor[:, None]
-        if p_table is not None:
-            b_s += tile_bias(b_distance, p_table, last, slope, width, BEYOND, IS_FAR) * LOG2E
-        b_s = logits(b_s, 1.0, b_key_bias, b_distance, None, 0.0, 0.0, 0, b_window, BEYOND, IS_FAR, True)
+        b_s = tile_logits(b_q, b_k, b_factor[:, None], b_key_bias, b_distance, terms, head, seen, SHAPE, IS_FAR, True)
         b_p = tl.exp2(b_s - b_lse[:, None])
-        b_grad_v = tl.dot(tl.trans(b_p.to(COMPUTE)), b_grad_out, b_grad_v, input_precision=PRECISION)
-        b_grad_p = tl.dot(b_grad_out, tl.trans(b_v), input_precision=PRECISION)
-        b_grad_s = b_p * (b_grad_p - b_delta[:, None])
+        b_grad_v = tl.dot(tl.trans(b_p.to(SHAPE.COMPUTE)), b_grad_out, b_grad_v, input_precision=SHAPE.PRECISION)
+        b_grad_s = logit_gradient(b_p, b_grad_out, b_v, b_delta[:, None], SHAPE)
         if NEEDS_KEY_BIAS:
             b_grad_bias += tl.sum(b_grad_s, axis=0)
         if NEEDS_TABLE:
@@ -309,44 +242,42 @@ def gather_gradients(
                 is_largest = (tl.arange(0, BLOCKS) == BLOCKS - 1)[:, None]
                 b_grad_table += tl.where(is_largest, tl.sum(b_grad_s, axis=0)[None, :], 0.0)
             else:
-                is_regular: tl.constexpr = p_query_rows is None
+                is_regular: tl.constexpr = places.query_rows is None
                 b_grad_table += sums_by_distance(b_grad_s, o_position, i_key, i_query, BLOCKS, is_regular)
         b_scaled = b_grad_s
-        if p_logit_scale is not None:
+        if terms.logit_scale is not None:
             b_scaled = b_grad_s * b_logit_scale[:, None]
-        b_grad_k = tl.dot(tl.trans(b_scaled.to(COMPUTE)), b_q, b_grad_k, input_precision=PRECISION)
+        b_grad_k = tl.dot(tl.trans(b_scaled.to(SHAPE.COMPUTE)), b_q, b_grad_k, input_precision=SHAPE.PRECISION)
 
         b_grad_q = tl.zeros(b_q.shape, tl.float32)
-        offset = first_query * dense_stride + i_head * D
-        done = queries
+        done = head.queries
         if BLOCKS > 1:
             is_begun = i_key > 0
-            is_done = i_key + BLOCK_N >= rows
-            if p_query_rows is None:
-                is_done = i_query < i_key + BLOCK_N
-                if window is not None:
-                    is_begun = i_key > tl.maximum(i_query - window + 1, 0)
-            begun = tl.where(is_begun, queries, 0)
-            b_grad_q = load_rows(p_sums + offset, o_queries, o_columns, dense_stride, begun, D, tl.float32)
-            done = tl.where(is_done, queries, 0)
-        b_grad_q = tl.dot(b_grad_s.to(COMPUTE), b_k, b_grad_q, input_precision=PRECISION)
+            is_done = i_key + SHAPE.BLOCK_N >= head.rows
+            if places.query_rows is None:
+                is_done = i_query < i_key + SHAPE.BLOCK_N
+                if sizes.window is not None:
+                    is_begun = i_key > tl.maximum(i_query - sizes.window + 1, 0)
+            begun = tl.where(is_begun, head.queries, 0)
+            b_grad_q = load_tile(sums, 0, o_queries, begun, SHAPE, tl.float32)
+            done = tl.where(is_done, head.queries, 0)
+        b_grad_q = tl.dot(b_grad_s.to(SHAPE.COMPUTE), b_k, b_grad_q, input_precision=SHAPE.PRECISION)
         if BLOCKS > 1:
-            store_rows(p_sums + offset, b_grad_q, o_queries, o_columns, dense_stride, queries - done, D)
-        b_scaled_q = b_grad_q * (b_logit_scale * scale)[:, None]
-        store_rows(p_grad_q + offset, b_scaled_q, o_queries, o_columns, dense_stride, done, D)
+            store_tile(sums, b_grad_q, 0, o_queries, head.queries - done, SHAPE)
+        store_tile(grad_q, b_grad_q * (b_logit_scale * scale)[:, None], 0, o_queries, done, SHAPE)
         if p_grad_logit_scale is not None:
             b_grad_scale = tl.sum(b_grad_q * b_q.to(tl.float32), axis=1) * scale
-            store_column(p_grad_logit_scale, b_grad_scale, first_query, o_queries, done, i_head, heads)
+            store_column(p_grad_logit_scale, b_grad_scale, head.first_query, o_queries, done, head)
     return b_grad_k, b_grad_v, b_grad_bias, b_grad_table
 
 
 @triton.jit(do_not_specialize=["width", "window", "per_model", "sequences", "longest"])
 def short_backward_kernel(
-    p_q,
-    p_k,
-    p_v,
-    p_out,
-    p_grad_out,
+    q,
+    k,
+    v,
+    out,
+    grad_out,
     p_lse,
     p_grad_q,
     p_grad_k,
@@ -355,18 +286,8 @@ def short_backward_kernel(
     p_partial,
     p_grad_key_bias,
     p_grad_logit_scale,
-    q_strides,
-    k_strides,
-    v_strides,
-    out_strides,
-    grad_strides,
-    p_table,
-    p_slope,
-    p_key_bias,
-    p_logit_scale,
-    p_bounds,
-    p_query_rows,
-    p_cu_queries,
+    terms,
+    places,
     scale,
     width,
     window,
@@ -374,14 +295,7 @@ def short_backward_kernel(
     sequences,
     heads,
     longest,
-    SHARE: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BEYOND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
     IS_FAR: tl.constexpr,
@@ -389,7 +303,7 @@ def short_backward_kernel(
     """Every gradient of one group of sequences in one head.
 
     Args:
-        p_out, p_grad_out: [Nq, H, D] in any dtype; p_lse: [Nq, H] fp32, base 2.
+        p_lse: [Nq, H] fp32, base 2.
         p_grad_q: [Nq, H, D]. p_grad_k, p_grad_v: [N, H, D], of each head that shares a key on its own.
         p_sums: [Nq, H, D] fp32, what is known of the queries' gradients; ``p_grad_q`` if that is fp32; or None if a
             row is no longer than a tile.
@@ -397,58 +311,56 @@ def short_backward_kernel(
         p_grad_key_bias: [N, H] fp32 or None. p_grad_logit_scale: [Nq, H] fp32 or None.
         BLOCK_N is a multiple of BLOCK_M. The others as in ``short_forward_kernel``.
     """
-    i_group = tl.program_id(0) // heads
     i_head = tl.program_id(0) % heads
-    i_first, i_next = members(i_group, per_model, PACK)
-    begin, rows, first_query, queries = group_rows(p_bounds, p_cu_queries, i_first, i_next, longest)
-    o_columns = tl.arange(0, BLOCK_D)
-    dense_stride = tl.cast(heads, tl.int64) * D
-    p_q_head = head_rows(p_q, q_strides, p_bounds, i_first, first_query, i_head)
-    p_k_head = head_rows(p_k, k_strides, p_bounds, i_first, begin, i_head // SHARE)
-    p_v_head = head_rows(p_v, v_strides, p_bounds, i_first, begin, i_head // SHARE)
-    p_out_head = head_rows(p_out, out_strides, p_bounds, i_first, first_query, i_head)
-    p_grad_head = head_rows(p_grad_out, grad_strides, p_bounds, i_first, first_query, i_head)
-    p_head_table, last, slope = p_table, 0.0, 0.0
-    if p_table is not None:
-        p_head_table, last, slope = head_table(p_table, p_slope, i_first, i_head, per_model, heads, width, BEYOND)
+    i_first, i_next = members(tl.program_id(0) // heads, per_model, PACK)
+    sizes = Sizes(width, window, per_model, longest)
+    head = head_of_group(i_first, i_next, i_head, heads, places, terms, sizes, SHAPE)
+    head_q = rows_of_queries(q, places, head)
+    head_k = rows_of_keys(k, places, head, SHAPE)
+    head_v = rows_of_keys(v, places, head, SHAPE)
+    head_out = rows_of_queries(out, places, head)
+    head_grad_out = rows_of_queries(grad_out, places, head)
+    grad_q = dense_rows(p_grad_q, head.first_query, i_head, heads, SHAPE)
+    grad_k = dense_rows(p_grad_k, head.begin, i_head, heads, SHAPE)
+    grad_v = dense_rows(p_grad_v, head.begin, i_head, heads, SHAPE)
+    sums = grad_q
+    if p_sums is not None:
+        sums = dense_rows(p_sums, head.first_query, i_head, heads, SHAPE)
 
-    b_grad_table = tl.zeros([BLOCKS, BLOCK_N], tl.float32)
-    for i_key in range(0, BLOCK_N if BLOCKS == 1 else rows, BLOCK_N):
-        o_keys = i_key + tl.arange(0, BLOCK_N)
-        b_k = load_rows(p_k_head, o_keys, o_columns, k_strides[1], rows, D, COMPUTE)
-        b_v = load_rows(p_v_head, o_keys, o_columns, v_strides[1], rows, D, COMPUTE)
+    b_grad_table = tl.zeros([BLOCKS, SHAPE.BLOCK_N], tl.float32)
+    for i_key in range(0, SHAPE.BLOCK_N if BLOCKS == 1 else head.rows, SHAPE.BLOCK_N):
+        o_keys = i_key + tl.arange(0, SHAPE.BLOCK_N)
+        b_k = load_tile(head_k, 0, o_keys, head.rows, SHAPE, SHAPE.COMPUTE)
+        b_v = load_tile(head_v, 0, o_keys, head.rows, SHAPE, SHAPE.COMPUTE)
         b_key_bias = None
-        if p_key_bias is not None:
-            b_key_bias = load_column(p_key_bias, begin, o_keys, rows, i_head, heads, 0.0)[None, :] * LOG2E
+        if terms.key_bias is not None:
+            b_key_bias = key_biases(terms, head, o_keys)[None, :]
         if BLOCKS == 1:
-            first, end = 0, BLOCK_N
-        elif p_query_rows is not None:
-            first, end = 0, queries
+            first, end = 0, SHAPE.BLOCK_N
+        elif places.query_rows is not None:
+            first, end = 0, head.queries
         else:
-            first, end = i_key, queries
+            first, end = i_key, head.queries
             if window is not None:
-                end = tl.minimum(i_key + BLOCK_N - 1 + window, queries)
-        b_grad_k = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-        b_grad_v = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-        b_grad_bias = tl.zeros([BLOCK_N], tl.float32)
+                end = tl.minimum(i_key + SHAPE.BLOCK_N - 1 + window, head.queries)
+        b_grad_k = tl.zeros([SHAPE.BLOCK_N, SHAPE.BLOCK_D], tl.float32)
+        b_grad_v = tl.zeros([SHAPE.BLOCK_N, SHAPE.BLOCK_D], tl.float32)
+        b_grad_bias = tl.zeros([SHAPE.BLOCK_N], tl.float32)
         b_grad_k, b_grad_v, b_grad_bias, b_grad_table = gather_gradients(
-            b_grad_k, b_grad_v, b_grad_bias, b_grad_table, b_k, b_v, b_key_bias, i_key, p_q_head, p_out_head,
-            p_grad_head, p_lse, p_grad_q, p_sums, p_grad_logit_scale, q_strides[1], out_strides[1], grad_strides[1],
-            p_logit_scale, p_bounds, p_query_rows, i_first, i_next, begin, rows, first_query, queries, longest, i_head,
-            heads, p_head_table, last, slope, scale, width, window, first, end, o_columns, D, BLOCK_M, BEYOND,
-            IS_FAR, PRECISION, COMPUTE, PACK, BLOCKS, p_partial is not None, p_grad_key_bias is not None,
+            b_grad_k, b_grad_v, b_grad_bias, b_grad_table, b_k, b_v, b_key_bias, i_key, head_q, head_out,
+            head_grad_out, p_lse, grad_q, sums, p_grad_logit_scale, head, i_next, terms, places, sizes, scale,
+            first, end, SHAPE, PACK, BLOCKS, IS_FAR, p_partial is not None, p_grad_key_bias is not None,
         )  # fmt: skip
-        offset = begin * dense_stride + i_head * D
-        store_rows(p_grad_k + offset, b_grad_k * scale, o_keys, o_columns, dense_stride, rows, D)
-        store_rows(p_grad_v + offset, b_grad_v, o_keys, o_columns, dense_stride, rows, D)
+        store_tile(grad_k, b_grad_k * scale, 0, o_keys, head.rows, SHAPE)
+        store_tile(grad_v, b_grad_v, 0, o_keys, head.rows, SHAPE)
         if p_grad_key_bias is not None:
-            store_column(p_grad_key_bias, b_grad_bias, begin, o_keys, rows, i_head, heads)
+            store_column(p_grad_key_bias, b_grad_bias, head.begin, o_keys, head.rows, head)
         if BLOCKS > 1:
             tl.debug_barrier()  # other threads may take up the sums of the queries' gradients
 
     if p_partial is not None:
-        o_distance = tl.arange(0, BLOCKS)[:, None] * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
-        tl.store(p_partial + tl.program_id(0).to(tl.int64) * BLOCKS * BLOCK_N + o_distance, b_grad_table)
+        o_distance = tl.arange(0, BLOCKS)[:, None] * SHAPE.BLOCK_N + tl.arange(0, SHAPE.BLOCK_N)[None, :]
+        tl.store(p_partial + tl.program_id(0).to(tl.int64) * BLOCKS * SHAPE.BLOCK_N + o_distance, b_grad_table)
 
 
 @triton.jit(do_not_specialize=["width", "groups"])

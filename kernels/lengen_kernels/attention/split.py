@@ -1,4 +1,7 @@
-"""Few queries and many keys: the forward kernel on parts of the keys, and the merge of the parts."""
+"""Few queries and many keys: programs take parts of the keys, and these kernels join what they leave, in a fixed order.
+
+A pair is a query and a head. Both kernels hold ``BLOCK_M`` pairs in a program.
+"""
 
 import triton
 import triton.language as tl
@@ -7,6 +10,15 @@ from lengen_kernels.attention.common import FLOOR
 
 
 @triton.jit
+def tile_of_pairs(pairs, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr):
+    """Pairs of this program (int64), which of them exist, their cells in a tensor [pairs, D], and which of those do."""
+    o_pairs = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    o_columns = tl.arange(0, BLOCK_D)
+    m_pairs = o_pairs < pairs
+    return o_pairs, m_pairs, (o_pairs * D)[:, None] + o_columns[None, :], m_pairs[:, None] & (o_columns < D)[None, :]
+
+
+@triton.jit(do_not_specialize=["pairs", "parts"])
 def merge_kernel(
     p_sums,
     p_totals,
@@ -14,40 +26,70 @@ def merge_kernel(
     p_out,
     p_lse,
     pairs,
-    SPLITS: tl.constexpr,
+    parts,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_SPLITS: tl.constexpr,
 ):
-    """Join the parts of ``BLOCK_M`` pairs (query, head).
+    """Output and log-sum-exp from those of the parts.
 
     Each part's sums are relative to its own maximum; all are brought to the largest and divided once, so that equal
     weights stay exactly equal.
 
     Args:
-        p_sums: [SPLITS, pairs, D] fp32; p_totals, p_maxima: [SPLITS, pairs] fp32.
+        p_sums: [parts, pairs, D] fp32; p_totals, p_maxima: [parts, pairs] fp32.
         p_out: [pairs, D]; p_lse: [pairs] fp32, base 2.
     """
-    o_pairs = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    o_splits = tl.arange(0, BLOCK_SPLITS)
-    o_columns = tl.arange(0, BLOCK_D)
-    m_pairs = o_pairs < pairs
-    m_parts = m_pairs[:, None] & (o_splits < SPLITS)[None, :]
-    o_parts = o_splits.to(tl.int64)[None, :] * pairs + o_pairs[:, None]
-    b_maxima = tl.load(p_maxima + o_parts, mask=m_parts, other=FLOOR)
-    b_max = tl.max(b_maxima, axis=1)
-    b_totals = tl.load(p_totals + o_parts, mask=m_parts, other=0.0)
-    b_total = tl.where(m_pairs, tl.sum(b_totals * tl.exp2(b_maxima - b_max[:, None]), axis=1), 1.0)
-
+    o_pairs, m_pairs, o_cells, m_cells = tile_of_pairs(pairs, D, BLOCK_D, BLOCK_M)
+    b_max = tl.full([BLOCK_M], FLOOR, tl.float32)
+    for i_part in range(parts):
+        o_part = tl.cast(i_part, tl.int64) * pairs
+        b_max = tl.maximum(b_max, tl.load(p_maxima + o_part + o_pairs, mask=m_pairs, other=FLOOR))
     b_sum = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    m_cells = m_pairs[:, None] & (o_columns < D)[None, :]
-    for i_split in range(SPLITS):
-        o_part = tl.cast(i_split, tl.int64) * pairs + o_pairs
-        b_weight = tl.exp2(tl.load(p_maxima + o_part, mask=m_pairs, other=FLOOR) - b_max)
-        b_part = tl.load(p_sums + (o_part * D)[:, None] + o_columns[None, :], mask=m_cells, other=0.0)
-        b_sum += b_part * b_weight[:, None]
+    b_total = tl.zeros([BLOCK_M], tl.float32)
+    for i_part in range(parts):
+        o_part = tl.cast(i_part, tl.int64) * pairs
+        b_weight = tl.exp2(tl.load(p_maxima + o_part + o_pairs, mask=m_pairs, other=FLOOR) - b_max)
+        b_total += tl.load(p_totals + o_part + o_pairs, mask=m_pairs, other=1.0) * b_weight
+        b_sum += tl.load(p_sums + o_part * D + o_cells, mask=m_cells, other=0.0) * b_weight[:, None]
     b_out = tl.div_rn(b_sum, b_total[:, None])
-    p_cells = p_out + (o_pairs * D)[:, None] + o_columns[None, :]
-    tl.store(p_cells, b_out.to(p_out.dtype.element_ty), mask=m_cells)
+    tl.store(p_out + o_cells, b_out.to(p_out.dtype.element_ty), mask=m_cells)
     tl.store(p_lse + o_pairs, b_max + tl.log2(b_total), mask=m_pairs)
+
+
+@triton.jit(do_not_specialize=["pairs", "parts"])
+def sum_kernel(
+    p_sums,
+    p_scale_sums,
+    p_logit_scale,
+    p_grad_q,
+    p_grad_logit_scale,
+    scale,
+    pairs,
+    parts,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    """Gradients of queries and of their logit scales from those of the parts.
+
+    Args:
+        p_sums: [parts, pairs, D] fp32, before the factor of the logits; p_grad_q: [pairs, D].
+        p_scale_sums: [parts, pairs] fp32; p_grad_logit_scale: [pairs] fp32; both None if that is not needed.
+        p_logit_scale: [pairs] fp32 or None.
+    """
+    o_pairs, m_pairs, o_cells, m_cells = tile_of_pairs(pairs, D, BLOCK_D, BLOCK_M)
+    b_sum = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    b_scale_sum = tl.zeros([BLOCK_M], tl.float32)
+    for i_part in range(parts):
+        o_part = tl.cast(i_part, tl.int64) * pairs
+        b_sum += tl.load(p_sums + o_part * D + o_cells, mask=m_cells, other=0.0)
+        if p_scale_sums is not None:
+            b_scale_sum += tl.load(p_scale_sums + o_part + o_pairs, mask=m_pairs, other=0.0)
+    b_factor = tl.full([BLOCK_M], 1.0, tl.float32)
+    if p_logit_scale is not None:
+        b_factor = tl.load(p_logit_scale + o_pairs, mask=m_pairs, other=0.0)
+    b_grad_q = b_sum * (b_factor * scale)[:, None]
+    tl.store(p_grad_q + o_cells, b_grad_q.to(p_grad_q.dtype.element_ty), mask=m_cells)
+    if p_scale_sums is not None:
+        tl.store(p_grad_logit_scale + o_pairs, b_scale_sum, mask=m_pairs)

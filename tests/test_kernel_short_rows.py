@@ -1,0 +1,45 @@
+"""The attention kernels for short rows: what takes them, how many programs, tiny sequences in one tile."""
+
+import pytest
+import torch
+from kernel_cases import EVERYTHING, Case, Counted, assert_follows_definition, by_dtype, problem_of, use_tiles
+from lengen_kernels import attention as kernels
+from lengen_kernels import launch
+
+pytestmark = [pytest.mark.usefixtures("kernel"), pytest.mark.parametrize("kernel", ["short"], indirect=True)]
+
+
+@by_dtype
+@pytest.mark.parametrize("rows", [None, [0, 3, 7, 8, 9, 25]], ids=["all rows", "chosen rows"])
+@pytest.mark.parametrize("longest", [1, 2, 4, 8])
+def test_tiny_sequences_share_a_tile(monkeypatch, longest, rows, dtype):
+    lengths = [min(length, longest) for length in (8, 0, 1, 7, 2, 3, 5, 8, 4, 6)]
+    rows = rows and [row for row in rows if row < sum(lengths)]
+    options = EVERYTHING | dict(table_width=3, window=6)
+    case = Case(lengths, 1, 8, dtype=dtype, rows=rows, models=2, **options)
+    monkeypatch.setattr(launch, "launch", counted := Counted(launch.launch))
+    assert_follows_definition(case)
+    assert counted.programs["short_backward_kernel"] == 2 * -(-5 // (16 // longest))  # five sequences for each model
+
+
+def test_short_rows_take_one_launch_for_each_pass(monkeypatch):
+    monkeypatch.setattr(launch, "launch", counted := Counted(launch.launch))
+    Case([35, 7], 2, 8, dtype=torch.float32, **EVERYTHING | dict(table_width=None)).compute()
+    assert set(counted.programs) == {"short_forward_kernel", "short_backward_kernel"}
+    Case([35, 7], 2, 8, dtype=torch.float32, **EVERYTHING).compute()
+    assert set(counted.programs) == {"short_forward_kernel", "short_backward_kernel", "distance_gradient_kernel"}
+
+
+@pytest.mark.parametrize(
+    ("longest", "width", "chosen"), [(256, 64, "short"), (257, 64, "tiles"), (256, 65, "tiles"), (1, 1, "short")]
+)
+def test_short_rows_of_narrow_heads_have_kernels_of_their_own(longest, width, chosen):
+    problem = problem_of(Case([longest], 1, width, dtype=torch.float32))
+    assert kernels.choose_forward(problem) == kernels.choose_backward(problem) == chosen
+
+
+@by_dtype
+@pytest.mark.parametrize("tile", [(32, 128), (128, 128)], ids=str)
+def test_short_rows_follow_the_definition_in_large_tiles(monkeypatch, tile, dtype):
+    use_tiles(monkeypatch, *tile)
+    assert_follows_definition(Case([150, 129, 64], 1, 16, dtype=dtype, **EVERYTHING | dict(window=100)))
