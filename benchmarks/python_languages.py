@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 
 from benchmarks.python_tasks import Row
 from lengen_fast.automata import Automaton
 from lengen_fast.tasks import Language
+
+Draw = Callable[[random.Random, int], list[int]]
+Step = tuple[list[float], list[tuple[int, int]]]
 
 # ---- strings ----
 
@@ -86,9 +91,10 @@ def equal_blocks(rng: random.Random, n: int, *, symbols: int) -> list[int]:
     return [symbol for symbol in range(symbols) for _ in range(n // symbols)]
 
 
-def trees(rng: random.Random, n: int, *, arities: list[int]) -> list[int]:
-    """Independent symbols of mean arity near one until their sum is right, then the rotation that is an expression."""
-    weights = [TILT**arity for arity in arities]
+def trees(rng: random.Random, n: int, *, arities: list[int], tilt: float) -> list[int]:
+    """Independent symbols, an arity's chance in proportion to tilt^arity, until their sum is right; then the rotation that
+    is an expression. Any tilt will do, that of mean arity 1 soonest."""
+    weights = [tilt**arity for arity in arities]
     while True:
         x = rng.choices(range(len(arities)), weights, k=n)
         if sum(arities[symbol] for symbol in x) == n - 1:
@@ -101,31 +107,44 @@ def trees(rng: random.Random, n: int, *, arities: list[int]) -> list[int]:
     return x[start:] + x[:start]
 
 
-TILT = 0.8
+def fair(rng: random.Random, n: int, *, table: list[list[int]], accepting: list[bool]) -> list[int]:
+    """Fair symbols, drawn again until they are a member."""
+    while True:
+        x, state = rng.choices((0, 1), k=n), 0
+        for symbol in x:
+            state = table[state][symbol]
+        if accepting[state]:
+            return x
 
 
-class StoppedWalk:
-    """Fair symbols that stop with probability 1 / (1 + L), kept if in range and in the language."""
+def uniform(rng: random.Random, n: int, *, steps: list[list[Step]]) -> list[int]:
+    """Each symbol in proportion to the number of members that go on with it."""
+    x, state = [], 0
+    for left in range(n, 0, -1):
+        shares, choices = steps[left][state]
+        symbol, state = choices[bisect(shares, rng.random())] if shares else choices[0]
+        x.append(symbol)
+    return x
 
-    def __init__(self, language: Language, lengths: tuple[int, int]) -> None:
-        self.table = language.acceptor.transitions.tolist()
-        self.accepting = language.acceptor.accepting.tolist()
-        self.low, self.high = lengths
-        self.stop = 1 / (1 + sum(lengths) / 2)
 
-    def draw(self, rng: random.Random) -> list[int]:
-        while True:
-            x, state = [], 0
-            while rng.random() >= self.stop and len(x) <= self.high:
-                symbol = rng.getrandbits(1)
-                state = self.table[state][symbol]
-                x.append(symbol)
-            if self.low <= len(x) <= self.high and self.accepting[state]:
-                return x
+def uniform_steps(automaton: Automaton, longest: int) -> list[list[Step]]:
+    """By the symbols that are left and the state: all cumulative shares but the last, and each (symbol, next state)."""
+    table, counts = automaton.transitions.tolist(), [int(accepted) for accepted in automaton.accepting]
+    steps: list[list[Step]] = [[]]
+    for _ in range(longest):
+        steps.append([_step(row, [counts[target] for target in row]) for row in table])
+        counts = [sum(counts[target] for target in row) for row in table]
+    return steps
+
+
+def _step(row: list[int], counts: list[int]) -> Step:
+    choices = [(symbol, target) for symbol, target in enumerate(row) if counts[symbol]]
+    total = sum(counts)
+    return [below / total for below in accumulate(filter(None, counts))][:-1], choices
 
 
 ANY = 2**20
-DRAW: dict[str, Callable[[random.Random, int], list[int]]] = {
+DRAW: dict[str, Draw] = {
     "tomita_1": partial(repeat, word=[1]),
     "tomita_2": partial(repeat, word=[1, 0]),
     "tomita_3": tomita_3,
@@ -143,11 +162,13 @@ DRAW: dict[str, Callable[[random.Random, int], list[int]]] = {
     "a_n_b_n": partial(equal_blocks, symbols=2),
     "a_n_b_n_c_n": partial(equal_blocks, symbols=3),
     "a_n_b_n_c_n_d_n": partial(equal_blocks, symbols=4),
-    "boolean_3": partial(trees, arities=[0, 0, 1, 2, 3]),
-    "boolean_5": partial(trees, arities=[0, 0, 1, 2, 3, 4, 5]),
+    "boolean_3": partial(trees, arities=[0, 0, 1, 2, 3], tilt=0.858),
+    "boolean_5": partial(trees, arities=[0, 0, 1, 2, 3, 4, 5], tilt=0.653),
 }
-STOPPED = ("tomita_5", "tomita_6")
-NAMES = (*DRAW, *STOPPED)
+STOPPED = (
+    "tomita_5",
+    "tomita_6",
+)  # fair symbols until a coin stops them, kept if they are a member of a length in range
 
 # ---- labels ----
 
@@ -196,7 +217,11 @@ def expression_labels(language: Language) -> Callable[[list[int]], list[int]]:
 def block_labels(language: Language) -> Callable[[list[int]], list[int]]:
     size = len(language.alphabet)
     names = language.symbols
-    first, more, only = (names.index("{a}"), names.index("{a,b}"), [names.index(f"{{{s}}}") for s in language.alphabet[1:]])
+    first, more, only = (
+        names.index("{a}"),
+        names.index("{a,b}"),
+        [names.index(f"{{{s}}}") for s in language.alphabet[1:]],
+    )
     end = names.index("{$}")
 
     def read(x: list[int]) -> list[int]:
@@ -228,11 +253,27 @@ def labeller(language: Language) -> Callable[[list[int]], list[int]]:
     return block_labels(language) if language.name.startswith("a_n") else bracket_labels(language)
 
 
-def rows(language: Language, lengths: tuple[int, int], context: int, seed: int = 0) -> Iterator[Row]:
-    """Rows of a language without end, as the paper draws them, with offsets uniform over those that fit."""
-    rng, read, reachable = random.Random(seed), labeller(language), language.reachable(*lengths)
-    walk = StoppedWalk(language, lengths) if language.name in STOPPED else None
+# ---- rows ----
+
+
+def rows(language: Language, lengths: tuple[int, int], context: int, distribution: str, seed: int = 0) -> Iterator[Row]:
+    """Rows of a language without end, of distribution ``"paper"`` or ``"uniform"``, offsets uniform over those that fit."""
+    rng, reachable, read = random.Random(seed), language.reachable(*lengths), labeller(language)
+    draw, weights = _drawing(language, reachable, sum(lengths) / 2, distribution)
     while True:
-        x = walk.draw(rng) if walk else DRAW[language.name](rng, rng.choice(reachable))
+        [n] = rng.choices(reachable, cum_weights=weights)
+        x = draw(rng, n)
         tokens = [language.bos, *x, language.eos]
         yield Row(tokens, range(len(x) + 1), read(x), rng.randint(0, context - len(tokens)))
+
+
+def _drawing(language: Language, lengths: Sequence[int], middle: float, how: str) -> tuple[Draw, list[float] | None]:
+    """What draws the strings, and the cumulative weights of their lengths if those are not equally likely."""
+    if how == "uniform":
+        return partial(uniform, steps=uniform_steps(language.acceptor, lengths[-1])), None
+    if language.name in STOPPED:
+        table, accepting = language.acceptor.transitions.tolist(), language.acceptor.accepting.tolist()
+        members = (language.acceptor.count(n) / 2**n for n in lengths)
+        weights = [share * (middle / (1 + middle)) ** n for n, share in zip(lengths, members, strict=True)]
+        return partial(fair, table=table, accepting=accepting), list(accumulate(weights))
+    return DRAW[language.name], None
