@@ -239,10 +239,15 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
   task.write_draft(int64_t{}, draft, row);
 };
 
-// The same for a whole group of rows at once: draft_group(placements, rows, heads, scratch, drafts), and nothing to finish.
+// A task that can draw several rows at once: draws_together(longest) says whether it does for rows of this length or less;
+// draw_together(placements, rows, longest, heads, scratch) draws what is random in them, write_drawn(i, n, longest, scratch, row)
+// writes row i as write would have done.
 template <class Task>
-concept DraftsGroups = requires(const Task& task, const Placement* placements, const Heads& heads, Scratch& scratch, Draft* drafts) {
-  task.draft_group(placements, int64_t{}, heads, scratch, drafts);
+concept DrawsTogether = requires(const Task& task, const Placement* placements, const Heads& heads, Scratch& scratch,
+                                 const RowView& row) {
+  task.draws_together(int64_t{});
+  task.draw_together(placements, int64_t{}, int64_t{}, heads, scratch);
+  task.write_drawn(int64_t{}, int64_t{}, int64_t{}, scratch, row);
 };
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
@@ -307,15 +312,13 @@ class RowsOf : public RowSampler {
       largest_row = largest_row.most_of(size);
     };
     for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
-      if constexpr (DraftsGroups<Task>) {
-        if (task.drafts(longest)) {
-          Draft drafts[rows_at_once];
-          task.draft_group(rows.placements + first, last - first, heads, scratch, drafts);
+      if constexpr (DrawsTogether<Task>) {
+        if (task.draws_together(longest)) {
+          task.draw_together(rows.placements + first, last - first, longest, heads, scratch);
           for (int64_t row = first; row < last; ++row) {
             place_row(row, [&](int64_t n, const RowView& place, bool fits) {
-              Draft& draft = drafts[row - first];
-              if (fits) [[likely]] return task.write_draft(n, draft, place);
-              return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write_draft(n, draft, view); });
+              const auto write_at = [&](const RowView& view) { return task.write_drawn(row - first, n, longest, scratch, view); };
+              return fits ? write_at(place) : write_aside(task, n, scratch, place, write_at);
             });
           }
           return;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "brackets.hpp"
+#include "coin_walk.hpp"
 #include "counter_machine.hpp"
 #include "edits.hpp"
 #include "hard_counting.hpp"
@@ -17,7 +18,7 @@
 #include "shapes.hpp"
 #include "strings.hpp"
 #include "trees.hpp"
-#include "walks.hpp"
+#include "uniform_walk.hpp"
 
 namespace lengen {
 

@@ -20,24 +20,28 @@ class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
   int64_t shortest() const override { return 0; }
   int64_t usual_words(int64_t n) const override { return strings_->usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return {n + 2, n + 1}; }
-  int64_t scored_spill() const override { return short_spill; }
+  int64_t scored_spill() const override { return labels_.scored_spill(); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    uint8_t* x = at_least(scratch.letters, n + slack);
+    uint8_t* x = at_least(scratch.letters, stride(n));
     strings_->draw(n, words, scratch, x);
     return put_row(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return n < Draft::longest; }
+  bool draws_together(int64_t longest) const { return longest <= strings_->longest_together(); }
 
-  void draft_group(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, Draft* drafts) const {
-    strings_->draft(placements, rows, heads, scratch, drafts);
+  void draw_together(const Placement* placements, int64_t rows, int64_t longest, const Heads& heads, Scratch& scratch) const {
+    uint8_t* x = at_least(scratch.letters, rows * stride(longest));
+    strings_->draw_rows(placements, rows, heads, scratch, x, stride(longest));
   }
 
-  RowShape write_draft(int64_t n, Draft& draft, const RowView& row) const { return put_row(n, draft.x, row); }
+  RowShape write_drawn(int64_t i, int64_t n, int64_t longest, Scratch& scratch, const RowView& row) const {
+    return put_row(n, scratch.letters.data() + i * stride(longest), row);
+  }
 
  private:
-  static constexpr int64_t slack = 64;
+  // Room for a string and what is written behind it, of a size that keeps rows apart in the cache.
+  static int64_t stride(int64_t n) { return (n + 64) / 64 * 64 + 64; }
 
   LENGEN_INLINE RowShape put_row(int64_t n, uint8_t* x, const RowView& row) const {
     std::memset(x + n, 0, string_padding);

@@ -18,11 +18,20 @@ class Strings {
   virtual int64_t usual_words(int64_t n) const = 0;
   // Writes the symbols of a string, a byte each, and up to 31 more bytes.
   virtual void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const = 0;
-  // The same for several short rows.
-  virtual void draft(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, Draft* drafts) const = 0;
+  // Up to which length several rows are drawn at once.
+  virtual int64_t longest_together() const = 0;
+  // The strings of a group of such rows, string i at x + i * stride.
+  virtual void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
+                         int64_t stride) const = 0;
 };
 
-// Draw has usual_words and draw as above; its draw is compiled with everything it calls, for either path.
+// Something that gains from drawing several long rows at once, too.
+template <class Draw>
+concept DrawsRows = requires(const Draw& draw, const Placement* placements, const Heads& heads, Scratch& scratch, uint8_t* x) {
+  draw.draw_rows(placements, int64_t{}, heads, scratch, x, int64_t{});
+};
+
+// Draw has usual_words and draw as above, and perhaps draw_rows; they are compiled with everything they call, for either path.
 template <class Draw>
 class StringsOf final : public Strings {
  public:
@@ -37,19 +46,26 @@ class StringsOf final : public Strings {
     draw_.draw(n, words, scratch, x);
   }
 
-  void draft(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, Draft* drafts) const override {
+  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : Draft::longest; }
+
+  void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
+                 int64_t stride) const override {
 #if LENGEN_HAS_AVX2_PATH
-    if (use_avx2()) return draft_with_avx2(draw_, placements, rows, heads, scratch, drafts);
+    if (use_avx2()) return draw_rows_with_avx2(draw_, placements, rows, heads, scratch, x, stride);
 #endif
-    draft_rows(draw_, placements, rows, heads, scratch, drafts);
+    draw_rows_of(draw_, placements, rows, heads, scratch, x, stride);
   }
 
  private:
-  LENGEN_INLINE static void draft_rows(const Draw& draw, const Placement* placements, int64_t rows, const Heads& heads,
-                                       Scratch& scratch, Draft* drafts) {
-    for (int64_t row = 0; row < rows; ++row) {
-      Words words = heads.words(row);
-      draw.draw(placements[row].length, words, scratch, drafts[row].x);
+  LENGEN_INLINE static void draw_rows_of(const Draw& draw, const Placement* placements, int64_t rows, const Heads& heads,
+                                         Scratch& scratch, uint8_t* x, int64_t stride) {
+    if constexpr (DrawsRows<Draw>) {
+      draw.draw_rows(placements, rows, heads, scratch, x, stride);
+    } else {
+      for (int64_t row = 0; row < rows; ++row) {
+        Words words = heads.words(row);
+        draw.draw(placements[row].length, words, scratch, x + row * stride);
+      }
     }
   }
 
@@ -59,9 +75,10 @@ class StringsOf final : public Strings {
     draw.draw(n, words, scratch, x);
   }
 
-  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draft_with_avx2(const Draw& draw, const Placement* placements, int64_t rows,
-                                                                   const Heads& heads, Scratch& scratch, Draft* drafts) {
-    draft_rows(draw, placements, rows, heads, scratch, drafts);
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draw_rows_with_avx2(const Draw& draw, const Placement* placements, int64_t rows,
+                                                                       const Heads& heads, Scratch& scratch, uint8_t* x,
+                                                                       int64_t stride) {
+    draw_rows_of(draw, placements, rows, heads, scratch, x, stride);
   }
 #endif
 
