@@ -1,11 +1,11 @@
 """The data engine makes at least 100 times as many tokens a second on one thread as plain Python, two threads make at
 least 1.7 times as many as one, and of the regular languages at length 65,536 at least 100 million tokens a second.
 
-Plain Python is ``benchmarks.python_tasks`` and ``benchmarks.python_languages``: row generators over lists and ``random``,
-packed into lists, against the engine's packed buffers; and, in the full form, beside it both with the PyTorch tensors
-that training takes. Every task is drawn as in the paper's training (64 rows, n uniform from the shortest to 50) and as
-long rows (n about 4,096), a regular language also with all members of a length equally likely. Beside the gain of two
-threads stands what this machine gives two threads that share nothing.
+Plain Python is ``benchmarks.python_tasks`` and ``benchmarks.python_languages``: row generators over lists and
+``random``, packed into lists, against the engine's packed buffers; and, in the full form, beside it both with the
+PyTorch tensors that training takes. Every task is drawn as in the paper's training (64 rows, n uniform from the
+shortest to 50) and as long rows (n about 4,096), a regular language also with all members of a length equally likely.
+Beside the gain of two threads stands what this machine gives two threads that share nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lengen_fast.tasks import Language, Task, task, tasks
 
 PAPER_ROWS, PAPER_LONGEST = 64, 50
 LONG_ROWS, LONG_LENGTH = 16, 4096
+EXPRESSION_ROWS = 2  # as long rows: Python draws expressions by rejection
 LEAST_RATIO, LEAST_SCALING = 100, 1.7
 SCALING_ROWS = 4096  # of one sample over two threads
 STREAM_ROWS, STREAM_BATCHES = 1024, 32  # of one measurement of a stream
@@ -35,7 +36,7 @@ MOST_SECONDS = 2  # of one comparison, beyond its first round
 
 
 def run(quick: bool) -> dict:
-    rounds, scaling_rounds = (3, 3) if quick else (11, 15)
+    rounds, scaling_rounds = (3, 3) if quick else (9, 11)
     results = {
         "against_python": [_against_python(*case, rounds, with_tensors=not quick) for case in _cases()],
         "longest": [_longest(*case, scaling_rounds) for case in _regular()],
@@ -60,7 +61,8 @@ def _cases() -> Iterator[tuple[Task, str, str, int, tuple[int, int]]]:
         yield each, distribution, "paper", PAPER_ROWS, (each.min_length, PAPER_LONGEST)
         grown = each.with_symbols(LONG_LENGTH)
         longest = grown.reachable(LONG_LENGTH - 16, LONG_LENGTH)[-1]
-        yield grown, distribution, "long", LONG_ROWS, (longest, longest)
+        rows = EXPRESSION_ROWS if each.name.startswith("boolean") else LONG_ROWS
+        yield grown, distribution, "long", rows, (longest, longest)
 
 
 def _against_python(
@@ -68,7 +70,7 @@ def _against_python(
 ) -> dict:
     context = each.context_for(lengths[1])
     source = _python_rows(each, distribution, lengths, context)
-    _check_same_format(each, python_tasks.packed(source, 8))
+    _check_same_format(each, python_tasks.packed(source, 2))
     sampler = each.sampler(lengths, distribution=distribution, context=context)
     steps = iter(range(2**40))
 

@@ -1,4 +1,4 @@
-"""The formal languages in plain Python: strings as the paper draws them, and the label of every prefix by a table or a count."""
+"""The formal languages in plain Python: strings, and the label of every prefix by a table or a count."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def tomita_3(rng: random.Random, n: int) -> list[int]:
         left, symbol = n - len(x), rng.getrandbits(1)
         if symbol == 0 and ones % 2 and left == 1:
             symbol = 1
-        if symbol == 0 and ones % 2:
-            length = 2 * rng.randint(1, left // 2)
-        else:
-            length = rng.randint(1, left)
+        length = 2 * rng.randint(1, left // 2) if symbol == 0 and ones % 2 else rng.randint(1, left)
         ones = (ones if x and x[-1] == 1 else 0) + length if symbol else ones
         x += [symbol] * length
     return x
@@ -92,8 +89,8 @@ def equal_blocks(rng: random.Random, n: int, *, symbols: int) -> list[int]:
 
 
 def trees(rng: random.Random, n: int, *, arities: list[int], tilt: float) -> list[int]:
-    """Independent symbols, an arity's chance in proportion to tilt^arity, until their sum is right; then the rotation that
-    is an expression. Any tilt will do, that of mean arity 1 soonest."""
+    """Independent symbols, an arity's chance in proportion to tilt^arity, until their sum is right; then the rotation
+    that is an expression. Any tilt will do, that of mean arity 1 soonest."""
     weights = [tilt**arity for arity in arities]
     while True:
         x = rng.choices(range(len(arities)), weights, k=n)
@@ -257,7 +254,7 @@ def labeller(language: Language) -> Callable[[list[int]], list[int]]:
 
 
 def rows(language: Language, lengths: tuple[int, int], context: int, distribution: str, seed: int = 0) -> Iterator[Row]:
-    """Rows of a language without end, of distribution ``"paper"`` or ``"uniform"``, offsets uniform over those that fit."""
+    """Rows of a language without end, of ``"paper"`` or ``"uniform"``, with offsets uniform over those that fit."""
     rng, reachable, read = random.Random(seed), language.reachable(*lengths), labeller(language)
     draw, weights = _drawing(language, reachable, sum(lengths) / 2, distribution)
     while True:
