@@ -65,16 +65,15 @@ class UniformWalk {
       for (int64_t i = 0; i < rows; ++i) put_only_walk(0, placements[i].length, x + i * stride);
       return;
     }
-    uint32_t* draws = at_least(scratch.draws, rows * stride);
     Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
                                  heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
     Walker walkers[rows_at_once];
+    uint32_t* draws = at_least(scratch.draws, rows * stride);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t n = placements[i].length;
-      words[i].fill(draws + i * stride, n);
-      int64_t at = i;
-      for (; at > 0 && walkers[at - 1].n < n; --at) walkers[at] = walkers[at - 1];
-      walkers[at] = {0, n, draws + i * stride, x + i * stride, &words[i]};
+      int64_t longer = 0;  // rows go before it, those of the same length by their number
+      for (int64_t j = 0; j < rows; ++j) longer += placements[j].length * rows_at_once + j > n * rows_at_once + i;
+      walkers[longer] = {0, n, take(n, words[i], draws + i * stride), x + i * stride, &words[i]};
     }
     for (int64_t i = 0; i < rows; i += side_by_side) walk_all(walkers + i, std::min(side_by_side, rows - i));
   }
@@ -164,6 +163,16 @@ class UniformWalk {
     return legal_[static_cast<size_t>(i)];
   }
 
+  // The next `count` words, in `room` unless they are at hand.
+  static const uint32_t* take(int64_t count, Words& words, uint32_t* room) {
+    if (const uint32_t* found = words.peek(count)) {
+      words.skip(count);
+      return found;
+    }
+    words.fill(room, count);
+    return room;
+  }
+
   void follow_only_walks() {
     for (int64_t state = 0; state < static_cast<int64_t>(live_.size()); ++state) {
       OnlyWalk walk{0, state};
@@ -234,8 +243,8 @@ class UniformWalk {
         bool tied = draw == own[0];
         uint32_t step;
         if constexpr (known == 2) {
-          const uint32_t takes_second = 0 - static_cast<uint32_t>(draw >= own[0]);  // a mask: a branch would be guessed wrong
-          step = own_steps[0] ^ ((own_steps[0] ^ own_steps[1]) & takes_second);
+          const uint32_t first = own_steps[0], second = own_steps[1];
+          step = __builtin_expect_with_probability(draw >= own[0], 1, 0.5) ? second : first;  // no branch: it would be guessed wrong
         } else {
           uint64_t choice = draw >= own[0];
           for (int64_t j = 1; j < choices - 1; ++j) {
