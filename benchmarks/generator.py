@@ -10,8 +10,9 @@ Beside the gain of two threads stands what this machine gives two threads that s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from statistics import mean, median
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks import python_languages, python_tasks, record
-from benchmarks.timing import alternate, describe, ratio, repeated
+from benchmarks.timing import Workload, alternate, describe, ratio, repeated
 from lengen_fast import _engine
 from lengen_fast.automata import Automaton
 from lengen_fast.data import Batch, Stream
@@ -34,14 +35,19 @@ STREAM_ROWS, STREAM_BATCHES = 1024, 32  # of one measurement of a stream
 LONGEST_ROWS, LONGEST_LENGTH, LEAST_RATE = 32, 65_536, 100e6  # tokens a second on two threads
 MOST_SECONDS = 2  # of one comparison, beyond its first round
 
+Timed = Callable[[Callable[[], object]], Workload]
+
 
 def run(quick: bool) -> dict:
     rounds, scaling_rounds = (3, 3) if quick else (9, 11)
+    timed = partial(repeated, least_seconds=0.006 if quick else 0.02)
     results = {
-        "against_python": [_against_python(*case, rounds, with_tensors=not quick) for case in _cases()],
-        "longest": [_longest(*case, scaling_rounds) for case in _regular()],
+        "against_python": [_against_python(*case, timed, rounds, with_tensors=not quick) for case in _cases()],
+        "longest": [_longest(*case, timed, scaling_rounds) for case in _regular()],
         "machine": _machine(scaling_rounds),
-        "two_threads": [_two_threads(name, how, scaling_rounds) for name in tasks() for how in ("sample", "stream")],
+        "two_threads": [
+            _two_threads(name, how, timed, scaling_rounds) for name in tasks() for how in ("sample", "stream")
+        ],
     }
     _print(results)
     return results
@@ -66,7 +72,15 @@ def _cases() -> Iterator[tuple[Task, str, str, int, tuple[int, int]]]:
 
 
 def _against_python(
-    each: Task, distribution: str, size: str, rows: int, lengths: tuple[int, int], rounds: int, *, with_tensors: bool
+    each: Task,
+    distribution: str,
+    size: str,
+    rows: int,
+    lengths: tuple[int, int],
+    timed: Timed,
+    rounds: int,
+    *,
+    with_tensors: bool,
 ) -> dict:
     context = each.context_for(lengths[1])
     source = _python_rows(each, distribution, lengths, context)
@@ -80,12 +94,12 @@ def _against_python(
     def python() -> tuple[list[int], ...]:
         return python_tasks.packed(source, rows)
 
-    workloads = {"python": repeated(python), "engine": repeated(engine)}
+    workloads = {"python": timed(python), "engine": timed(engine)}
     if with_tensors:
-        workloads["python_tensors"] = repeated(lambda: [torch.tensor(values) for values in python()])
-        workloads["engine_tensors"] = repeated(lambda: _tensors(engine()))
+        workloads["python_tensors"] = timed(lambda: [torch.tensor(values) for values in python()])
+        workloads["engine_tensors"] = timed(lambda: _tensors(engine()))
     seconds = alternate(workloads, rounds, MOST_SECONDS)
-    tokens = _mean_tokens(sampler, rows)
+    tokens = _mean_tokens(sampler, rows, batches=100 if lengths[0] < lengths[1] else 1)
     rates = {f"{name}_tokens_per_second": round(tokens / median(seconds[name])) for name in seconds}
     comparison = ratio(seconds["python"], seconds["engine"])
     tensors = {"with_tensors": ratio(seconds["python_tensors"], seconds["engine_tensors"])} if with_tensors else {}
@@ -114,7 +128,7 @@ def _tensors(batch: _engine.Batch) -> list[torch.Tensor]:
     return [wrapped.tokens, wrapped.cu_seqlens, wrapped.offsets, wrapped.scored, wrapped.targets]
 
 
-def _mean_tokens(sampler: _engine.Sampler, rows: int, batches: int = 100) -> float:
+def _mean_tokens(sampler: _engine.Sampler, rows: int, batches: int) -> float:
     """Tokens of a batch, on average: both sides draw lengths from one distribution."""
     return mean(len(sampler.sample(rows, stream=step).tokens) for step in range(batches))
 
@@ -129,10 +143,10 @@ def _check_same_format(each: Task, batch: tuple[list[int], ...]) -> None:
             raise RuntimeError(f"the Python twin of {each.name} does not draw what the task is")
 
 
-def _longest(each: Language, distribution: str, rounds: int) -> dict:
+def _longest(each: Language, distribution: str, timed: Timed, rounds: int) -> dict:
     sampler = each.sampler((LONGEST_LENGTH, LONGEST_LENGTH), distribution=distribution)
     steps = iter(range(2**40))
-    work = repeated(lambda: sampler.sample(LONGEST_ROWS, stream=next(steps), threads=2))
+    work = timed(lambda: sampler.sample(LONGEST_ROWS, stream=next(steps), threads=2))
     tokens = _mean_tokens(sampler, LONGEST_ROWS, batches=1)
     rates = [tokens / seconds for seconds in alternate({"engine": work}, rounds, MOST_SECONDS)["engine"]]
     return {
@@ -165,28 +179,28 @@ def _machine(rounds: int) -> dict:
     return ratio(seconds["one"], seconds["two"])
 
 
-def _two_threads(name: str, how: str, rounds: int) -> dict:
+def _two_threads(name: str, how: str, timed: Timed, rounds: int) -> dict:
     each = task(name)
     make = _sampling if how == "sample" else _streaming
-    seconds = alternate({"one": make(each, 1), "two": make(each, 2)}, rounds)
+    seconds = alternate({"one": timed(make(each, 1)), "two": timed(make(each, 2))}, rounds)
     comparison = ratio(seconds["one"], seconds["two"])
     return {"task": name, "through": how, **comparison, "met": comparison["ratio"] >= LEAST_SCALING}
 
 
-def _sampling(each: Task, threads: int):
+def _sampling(each: Task, threads: int) -> Callable[[], object]:
     sampler = each.sampler()
     steps = iter(range(2**40))
-    return repeated(lambda: Batch.from_engine(sampler.sample(SCALING_ROWS, stream=next(steps), threads=threads)))
+    return lambda: Batch.from_engine(sampler.sample(SCALING_ROWS, stream=next(steps), threads=threads))
 
 
-def _streaming(each: Task, threads: int):
+def _streaming(each: Task, threads: int) -> Callable[[], object]:
     def stream() -> None:
         length = (each.min_length, PAPER_LONGEST)
         with Stream(each, STREAM_ROWS, length, stop=STREAM_BATCHES, threads=threads) as batches:
             for _ in batches:
                 pass
 
-    return repeated(stream)
+    return stream
 
 
 def _print(results: dict) -> None:

@@ -243,8 +243,8 @@ class UniformWalk {
         bool tied = draw == own[0];
         uint32_t step;
         if constexpr (known == 2) {
-          const uint32_t first = own_steps[0], second = own_steps[1];
-          step = __builtin_expect_with_probability(draw >= own[0], 1, 0.5) ? second : first;  // no branch: it would be guessed wrong
+          const uint32_t takes_second = 0 - static_cast<uint32_t>(draw >= own[0]);  // a mask: a branch would be guessed wrong
+          step = own_steps[0] ^ ((own_steps[0] ^ own_steps[1]) & takes_second);
         } else {
           uint64_t choice = draw >= own[0];
           for (int64_t j = 1; j < choices - 1; ++j) {
