@@ -63,16 +63,13 @@ class Slab {
       return allocate(bytes);
     }
 
+    // Those that wait longest make room.
     void put(std::byte* data, size_t bytes) noexcept {
-      {
-        const std::lock_guard lock(mutex_);
-        if (idle_.size() < most_slabs && idle_bytes_ + bytes <= most_bytes) {
-          idle_.emplace_back(data, bytes);  // never reallocates: the capacity is reserved
-          idle_bytes_ += bytes;
-          return;
-        }
-      }
-      std::free(data);
+      const std::lock_guard lock(mutex_);
+      if (most_slabs == 0 || bytes > most_bytes) return std::free(data);
+      while (idle_.size() == most_slabs || idle_bytes_ + bytes > most_bytes) std::free(remove(0).first);
+      idle_.emplace_back(data, bytes);  // never reallocates: the capacity is reserved
+      idle_bytes_ += bytes;
     }
 
     Pool() { idle_.reserve(most_slabs); }
@@ -87,8 +84,7 @@ class Slab {
 
     std::pair<std::byte*, size_t> remove(size_t i) {
       const auto found = idle_[i];
-      idle_[i] = idle_.back();
-      idle_.pop_back();
+      idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
       idle_bytes_ -= found.second;
       return found;
     }

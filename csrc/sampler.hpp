@@ -193,8 +193,8 @@ class Heads {
 
   void draw(const RowKey& first, int64_t blocks) {
     key_ = first;
-    blocks_ = std::clamp<int64_t>(blocks, 1, most_blocks);
-    philox_heads(key_, rows_at_once, content_block, blocks_, words_);
+    blocks_ = std::min(blocks, most_blocks);
+    if (blocks_ > 0) philox_heads(key_, rows_at_once, content_block, blocks_, words_);
   }
 
   Words words(int64_t i) const {
@@ -237,6 +237,17 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
   task.draft(int64_t{}, words, draft);
   task.finish_draft(int64_t{}, draft);
   task.write_draft(int64_t{}, draft, row);
+};
+
+// A task that can draw several rows at once: draws_together(longest) says whether it does for rows of this length or less;
+// draw_together(placements, rows, longest, heads, scratch) draws what is random in them, write_drawn(i, n, longest, scratch, row)
+// writes row i as write would have done.
+template <class Task>
+concept DrawsTogether = requires(const Task& task, const Placement* placements, const Heads& heads, Scratch& scratch,
+                                 const RowView& row) {
+  task.draws_together(int64_t{});
+  task.draw_together(placements, int64_t{}, int64_t{}, heads, scratch);
+  task.write_drawn(int64_t{}, int64_t{}, int64_t{}, scratch, row);
 };
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
@@ -301,6 +312,18 @@ class RowsOf : public RowSampler {
       largest_row = largest_row.most_of(size);
     };
     for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
+      if constexpr (DrawsTogether<Task>) {
+        if (task.draws_together(longest)) {
+          task.draw_together(rows.placements + first, last - first, longest, heads, scratch);
+          for (int64_t row = first; row < last; ++row) {
+            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
+              const auto write_at = [&](const RowView& view) { return task.write_drawn(row - first, n, longest, scratch, view); };
+              return fits ? write_at(place) : write_aside(task, n, scratch, place, write_at);
+            });
+          }
+          return;
+        }
+      }
       if constexpr (DraftsRows<Task>) {
         if (task.drafts(longest)) {
           Draft drafts[rows_at_once];

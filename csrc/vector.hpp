@@ -107,6 +107,15 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
+using FourWords = int64_t __attribute__((vector_size(32)));
+
+// out[i] = symbol for i in 0..count-1, and up to 31 more.
+LENGEN_INLINE void fill_bytes(uint8_t symbol, int64_t count, uint8_t* out) {
+  using Bytes32 = uint8_t __attribute__((vector_size(32)));
+  const Bytes32 bytes = Bytes32{} + symbol;
+  for (int64_t i = 0; i < count; i += 32) __builtin_memcpy(out + i, &bytes, sizeof bytes);
+}
+
 // The same to two places.
 template <class T>
 LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict one, int64_t* __restrict other) {

@@ -55,6 +55,11 @@ def test_every_sampler_and_the_stream_are_clean(sanitizer, tmp_path):
 
 
 @pytest.mark.slow
+def test_every_sampler_of_a_language_is_clean(sanitizer, tmp_path):
+    run_clean("language_driver.cpp", tmp_path, sanitizer)
+
+
+@pytest.mark.slow
 def test_every_cpu_kernel_is_clean(sanitizer, tmp_path):
     run_clean("cpu_driver.cpp", tmp_path, (*sanitizer, "-Wno-psabi"))
 

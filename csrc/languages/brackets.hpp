@@ -137,19 +137,17 @@ class ShuffledBrackets {
 // Each symbol in order, n / symbols times.
 class EqualBlocks {
  public:
-  explicit EqualBlocks(int64_t symbols) : symbols_(symbols) {}
+  explicit EqualBlocks(int64_t symbols) : symbols_(static_cast<uint32_t>(symbols)) {}
 
   int64_t usual_words(int64_t) const { return 0; }
 
   void draw(int64_t n, Words&, Scratch&, uint8_t* x) const {
-    const int64_t each = n / symbols_;
-    for (int64_t symbol = 0; symbol < symbols_; ++symbol) {
-      std::memset(x + symbol * each, static_cast<int>(symbol), static_cast<size_t>(each));
-    }
+    const int64_t each = static_cast<uint32_t>(n) / symbols_;
+    for (uint32_t symbol = 0; symbol < symbols_; ++symbol, x += each) fill_bytes(static_cast<uint8_t>(symbol), each, x);
   }
 
  private:
-  int64_t symbols_;
+  uint32_t symbols_;
 };
 
 }  // namespace lengen

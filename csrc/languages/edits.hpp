@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "automaton.hpp"
-#include "counter_machine.hpp"
+#include "labels.hpp"
 #include "letters.hpp"
 #include "strings.hpp"
 
@@ -42,10 +42,11 @@ class RegularMembers {
 };
 
 // The same of a counting language, of which all of a string is read again: few replacements leave a member.
+template <int64_t counters>
 class CountingMembers {
  public:
   // The label of a string in the language is `inside`.
-  CountingMembers(CounterLabels labels, uint8_t inside) : labels_(std::move(labels)), inside_(inside) {}
+  CountingMembers(PrefixLabels<counters> labels, uint8_t inside) : labels_(std::move(labels)), inside_(inside) {}
 
   void read(const uint8_t*, int64_t, Scratch&) const {}
 
@@ -56,14 +57,15 @@ class CountingMembers {
     return found;
   }
 
-  bool contains(const uint8_t* x, int64_t n, Scratch& scratch) const {
+  bool contains(uint8_t* x, int64_t n, Scratch& scratch) const {
+    std::memset(x + n, 0, string_padding);
     uint8_t* labels = at_least(scratch.labels, n + 64);
     labels_.put(x, n, labels);
     return labels[n] == inside_;
   }
 
  private:
-  CounterLabels labels_;
+  PrefixLabels<counters> labels_;
   uint8_t inside_;
 };
 
@@ -105,9 +107,10 @@ class Corrupted {
 };
 
 // Independent uniform symbols, drawn again until they are not in the language: for languages with few strings.
+template <class Members>
 class Outsiders {
  public:
-  Outsiders(CountingMembers members, int64_t symbols) : members_(std::move(members)), symbols_(static_cast<uint16_t>(symbols)) {}
+  Outsiders(Members members, int64_t symbols) : members_(std::move(members)), symbols_(static_cast<uint16_t>(symbols)) {}
 
   int64_t usual_words(int64_t n) const { return words_for_letters(n); }
 
@@ -122,7 +125,7 @@ class Outsiders {
  private:
   static constexpr int most = 4096;
 
-  CountingMembers members_;
+  Members members_;
   uint16_t symbols_;
 };
 

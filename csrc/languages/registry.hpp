@@ -8,15 +8,17 @@
 #include <vector>
 
 #include "brackets.hpp"
+#include "coin_walk.hpp"
 #include "counter_machine.hpp"
 #include "edits.hpp"
 #include "hard_counting.hpp"
 #include "hard_walk.hpp"
+#include "labels.hpp"
 #include "rows.hpp"
 #include "shapes.hpp"
 #include "strings.hpp"
 #include "trees.hpp"
-#include "walks.hpp"
+#include "uniform_walk.hpp"
 
 namespace lengen {
 
@@ -109,15 +111,16 @@ inline std::shared_ptr<const Strings> regular_strings(const Automaton& automaton
   throw std::invalid_argument("unknown recipe '" + kind + "'");
 }
 
-inline std::shared_ptr<const Strings> counting_strings(const CounterMachine& machine, const CountingMembers& members,
-                                                       const Recipe& recipe, int64_t longest) {
+template <class Members>
+std::shared_ptr<const Strings> counting_strings(const CounterMachine& machine, const Members& members, const Recipe& recipe,
+                                                int64_t longest) {
   const std::string& kind = recipe.kind;
   if (kind == "balanced") return strings_of(BalancedBrackets());
   if (kind == "shuffled") return strings_of(ShuffledBrackets());
   if (kind == "equal_blocks") return strings_of(EqualBlocks(machine.symbols));
   if (kind == "trees") return strings_of(Trees(recipe.only(), longest));
   if (kind == "hard_counting") return strings_of(HardCounting(counting_symbols(recipe, machine.symbols)));
-  if (kind == "outsiders") return strings_of(Outsiders(members, machine.symbols));
+  if (kind == "outsiders") return strings_of(Outsiders<Members>(members, machine.symbols));
   throw std::invalid_argument("unknown recipe '" + kind + "'");
 }
 
@@ -135,16 +138,26 @@ inline std::unique_ptr<RowSampler> make_language_sampler(const Automaton& automa
   automaton.check();
   walked.check();
   auto strings = edited(regular_strings(walked, recipe, frame.longest), RegularMembers(automaton), automaton.symbols, recipe);
-  return std::make_unique<LanguageRows<PrefixLabels>>(std::move(strings), PrefixLabels(automaton), frame.bos);
+  const PrefixLabels<0> labels(CounterMachine::of(automaton));
+  return std::make_unique<LanguageRows<PrefixLabels<0>>>(std::move(strings), labels, frame.bos);
+}
+
+template <int64_t counters>
+std::unique_ptr<RowSampler> make_counting_sampler(const CounterMachine& machine, const Recipe& recipe, const LanguageFrame& frame) {
+  const PrefixLabels<counters> labels(machine);
+  const CountingMembers<counters> members(labels, static_cast<uint8_t>(frame.inside));
+  auto strings = edited(counting_strings(machine, members, recipe, frame.longest), members, machine.symbols, recipe);
+  return std::make_unique<LanguageRows<PrefixLabels<counters>>>(std::move(strings), labels, frame.bos);
 }
 
 inline std::unique_ptr<RowSampler> make_language_sampler(const CounterMachine& machine, const Recipe& recipe,
                                                          const LanguageFrame& frame) {
   machine.check();
-  const CounterLabels labels(machine);
-  const CountingMembers members(labels, static_cast<uint8_t>(frame.inside));
-  auto strings = edited(counting_strings(machine, members, recipe, frame.longest), members, machine.symbols, recipe);
-  return std::make_unique<LanguageRows<CounterLabels>>(std::move(strings), labels, frame.bos);
+  switch (machine.counters) {
+    case 1: return make_counting_sampler<1>(machine, recipe, frame);
+    case 2: return make_counting_sampler<2>(machine, recipe, frame);
+    default: return make_counting_sampler<3>(machine, recipe, frame);
+  }
 }
 
 }  // namespace lengen

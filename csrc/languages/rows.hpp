@@ -6,12 +6,11 @@
 #include <utility>
 
 #include "../sampler.hpp"
-#include "automaton.hpp"
+#include "labels.hpp"
 #include "strings.hpp"
 
 namespace lengen {
 
-// Labels writes the token of each of the n + 1 prefixes of a string.
 template <class Labels>
 class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
  public:
@@ -21,37 +20,34 @@ class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
   int64_t shortest() const override { return 0; }
   int64_t usual_words(int64_t n) const override { return strings_->usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return {n + 2, n + 1}; }
+  int64_t scored_spill() const override { return labels_.scored_spill(); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    uint8_t* x = at_least(scratch.letters, n + slack);
-    uint8_t* labels = at_least(scratch.labels, n + slack);
-    draw(n, words, scratch, x);
-    labels_.put(x, n, labels);
-    return put_row(n, x, labels, row);
+    uint8_t* x = at_least(scratch.letters, stride(n));
+    strings_->draw(n, words, scratch, x);
+    return put_row(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return n < Draft::longest; }
+  bool draws_together(int64_t longest) const { return longest <= strings_->longest_together(); }
 
-  void draft(int64_t n, Words& words, Draft& draft) const { draw(n, words, Scratch::of_this_thread(), draft.x); }
+  void draw_together(const Placement* placements, int64_t rows, int64_t longest, const Heads& heads, Scratch& scratch) const {
+    uint8_t* x = at_least(scratch.letters, rows * stride(longest));
+    strings_->draw_rows(placements, rows, heads, scratch, x, stride(longest));
+  }
 
-  void finish_draft(int64_t n, Draft& draft) const { labels_.put(draft.x, n, draft.y); }
-
-  RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return put_row(n, draft.x, draft.y, row); }
+  RowShape write_drawn(int64_t i, int64_t n, int64_t longest, Scratch& scratch, const RowView& row) const {
+    return put_row(n, scratch.letters.data() + i * stride(longest), row);
+  }
 
  private:
-  static constexpr int64_t slack = 64;
+  // Room for a string and what is written behind it, of a size that keeps rows apart in the cache.
+  static int64_t stride(int64_t n) { return (n + 64) / 64 * 64 + 64; }
 
-  LENGEN_INLINE void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    strings_->draw(n, words, scratch, x);
+  LENGEN_INLINE RowShape put_row(int64_t n, uint8_t* x, const RowView& row) const {
     std::memset(x + n, 0, string_padding);
-  }
-
-  LENGEN_INLINE RowShape put_row(int64_t n, const uint8_t* x, const uint8_t* labels, const RowView& row) const {
     row.tokens[0] = bos_;
-    widen(x, n, row.tokens + 1);
+    labels_.put_row(x, n, row.tokens + 1, row);
     row.tokens[n + 1] = bos_ + 2;
-    widen(labels, n + 1, row.targets);
-    row.score(0, n + 1);
     return {n + 2, n + 1};
   }
 

@@ -81,8 +81,7 @@ class Blocks {
  private:
   LENGEN_INLINE static void put(const Block& block, int64_t length, Words& words, Scratch& scratch, uint8_t* x) {
     if (block.symbols == 1 || length == 0) {
-      std::memset(x, block.first_symbol, static_cast<size_t>(length));
-      return;
+      return fill_bytes(block.first_symbol, length, x);
     }
     draw_letters(length, block.symbols, words, x, scratch);
     if (block.first_symbol == 0) return;
@@ -113,9 +112,9 @@ class Runs {
       int64_t symbol = words.next() >> 31;
       if (orbits_[orbit(state, symbol)].first > left) symbol = 1 - symbol;
       const Orbit& chosen = orbits_[orbit(state, symbol)];
-      const int64_t choices = (left - chosen.first) / chosen.stride;
-      const int64_t length = chosen.first + chosen.stride * words.below(static_cast<uint32_t>(choices + 1));
-      std::memset(x, static_cast<int>(symbol), static_cast<size_t>(length));
+      const auto choices = static_cast<uint32_t>(left - chosen.first) / static_cast<uint32_t>(chosen.stride) + 1;
+      const int64_t length = chosen.first + chosen.stride * words.below(choices);
+      fill_bytes(static_cast<uint8_t>(symbol), length, x);
       x += length;
       left -= length;
       state = chosen.after(length);
@@ -123,6 +122,8 @@ class Runs {
   }
 
  private:
+  static constexpr int64_t listed_lengths = 64;  // and more if the states do not come again before
+
   // The states after 1, 2, ... times one symbol, the last `cycle` of which come again and again.
   struct Orbit {
     int64_t first = int64_t{1} << 40, stride = 1, cycle = 1;
@@ -130,8 +131,8 @@ class Runs {
 
     int64_t after(int64_t length) const {
       const auto known = static_cast<int64_t>(states.size());
-      const int64_t place = length <= known ? length : known - cycle + 1 + (length - known - 1) % cycle;
-      return states[static_cast<size_t>(place - 1)];
+      if (length > known) length -= (length - known + cycle - 1) / cycle * cycle;
+      return states[static_cast<size_t>(length - 1)];
     }
   };
 
@@ -146,8 +147,11 @@ class Runs {
       at = automaton.next(at, symbol);
     }
     found.cycle = found.states.end() - seen;
+    while (static_cast<int64_t>(found.states.size()) < listed_lengths) {
+      found.states.push_back(found.states[found.states.size() - static_cast<size_t>(found.cycle)]);
+    }
     std::vector<int64_t> accepted;
-    for (int64_t length = 1; length <= static_cast<int64_t>(found.states.size()) + 2 * found.cycle; ++length) {
+    for (int64_t length = 1; length <= static_cast<int64_t>(found.states.size()); ++length) {
       if (automaton.accepts(found.after(length))) accepted.push_back(length);
     }
     if (!accepted.empty()) found.first = accepted[0];

@@ -14,13 +14,24 @@ class Strings {
  public:
   virtual ~Strings() = default;
 
-  // How many words a string of length n usually needs; more are drawn when it needs more.
+  // How many words a string of length n usually needs; more are drawn when it needs more. 0: none ever.
   virtual int64_t usual_words(int64_t n) const = 0;
   // Writes the symbols of a string, a byte each, and up to 31 more bytes.
   virtual void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const = 0;
+  // Up to which length several rows are drawn at once.
+  virtual int64_t longest_together() const = 0;
+  // The strings of a group of such rows, string i at x + i * stride.
+  virtual void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
+                         int64_t stride) const = 0;
 };
 
-// Draw has usual_words and draw as above; its draw is compiled with everything it calls, for either path.
+// Something that gains from drawing several long rows at once, too.
+template <class Draw>
+concept DrawsRows = requires(const Draw& draw, const Placement* placements, const Heads& heads, Scratch& scratch, uint8_t* x) {
+  draw.draw_rows(placements, int64_t{}, heads, scratch, x, int64_t{});
+};
+
+// Draw has usual_words and draw as above, and perhaps draw_rows; they are compiled with everything they call, for either path.
 template <class Draw>
 class StringsOf final : public Strings {
  public:
@@ -35,11 +46,39 @@ class StringsOf final : public Strings {
     draw_.draw(n, words, scratch, x);
   }
 
+  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : Draft::longest; }
+
+  void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
+                 int64_t stride) const override {
+#if LENGEN_HAS_AVX2_PATH
+    if (use_avx2()) return draw_rows_with_avx2(draw_, placements, rows, heads, scratch, x, stride);
+#endif
+    draw_rows_of(draw_, placements, rows, heads, scratch, x, stride);
+  }
+
  private:
+  LENGEN_INLINE static void draw_rows_of(const Draw& draw, const Placement* placements, int64_t rows, const Heads& heads,
+                                         Scratch& scratch, uint8_t* x, int64_t stride) {
+    if constexpr (DrawsRows<Draw>) {
+      draw.draw_rows(placements, rows, heads, scratch, x, stride);
+    } else {
+      for (int64_t row = 0; row < rows; ++row) {
+        Words words = heads.words(row);
+        draw.draw(placements[row].length, words, scratch, x + row * stride);
+      }
+    }
+  }
+
 #if LENGEN_HAS_AVX2_PATH
   LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draw_with_avx2(const Draw& draw, int64_t n, Words& words, Scratch& scratch,
                                                                   uint8_t* x) {
     draw.draw(n, words, scratch, x);
+  }
+
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draw_rows_with_avx2(const Draw& draw, const Placement* placements, int64_t rows,
+                                                                       const Heads& heads, Scratch& scratch, uint8_t* x,
+                                                                       int64_t stride) {
+    draw_rows_of(draw, placements, rows, heads, scratch, x, stride);
   }
 #endif
 

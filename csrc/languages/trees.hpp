@@ -13,7 +13,7 @@
 #include "../random.hpp"
 #include "../sampler.hpp"
 #include "automaton.hpp"
-#include "walks.hpp"
+#include "uniform_walk.hpp"
 
 namespace lengen {
 

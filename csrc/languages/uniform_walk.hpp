@@ -1,4 +1,4 @@
-// Walks on an automaton, a random choice at every step.
+// Walks on an automaton, every string of one length equally likely.
 #pragma once
 
 #include <algorithm>
@@ -10,60 +10,9 @@
 
 #include "../random.hpp"
 #include "../sampler.hpp"
-#include "../tasks/bits.hpp"
 #include "automaton.hpp"
 
 namespace lengen {
-
-// Every legal symbol with equal probability, of which no state has more than two; every live state must be accepting.
-class CoinWalk {
- public:
-  explicit CoinWalk(const Automaton& automaton) : entries_(static_cast<size_t>(automaton.states() * row)) {
-    for (int64_t state = 0; state < automaton.states(); ++state) {
-      if (!automaton.is_live(state)) continue;
-      if (!automaton.accepts(state)) throw std::invalid_argument("a walk of coins may end in a state that does not accept");
-      for (int64_t bits = 0; bits < row; ++bits) entries_[static_cast<size_t>(state * row + bits)] = walk(automaton, state, bits);
-    }
-  }
-
-  int64_t usual_words(int64_t n) const { return 2 * words_of_bits(n); }
-
-  // Up to seven more bytes are written.
-  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    uint64_t short_bits;
-    uint64_t* bits = n <= 64 ? &short_bits : at_least(scratch.bits[0], words_of_bits(n));
-    words.fill(bits, words_of_bits(n));
-    const Entry* from = entries_.data();
-    for (int64_t i = 0; i < n; i += 8) {
-      const Entry& entry = from[bits[i / 64] >> (i % 64) & 255];
-      std::memcpy(x + i, &entry.symbols, sizeof entry.symbols);
-      from = entries_.data() + entry.next;
-    }
-  }
-
- private:
-  static constexpr int64_t row = 256;
-
-  struct Entry {
-    uint64_t symbols = 0;
-    int64_t next = 0;
-  };
-
-  static Entry walk(const Automaton& automaton, int64_t state, int64_t bits) {
-    Entry entry;
-    for (int64_t i = 0; i < 8; ++i) {
-      const std::vector<uint8_t> legal = automaton.legal(state);
-      if (legal.empty() || legal.size() > 2) throw std::invalid_argument("a walk of coins needs one or two legal symbols");
-      const uint8_t symbol = legal[legal.size() == 1 ? 0 : static_cast<size_t>(bits >> i & 1)];
-      entry.symbols |= uint64_t{symbol} << (8 * i);
-      state = automaton.next(state, symbol);
-    }
-    entry.next = state * row;
-    return entry;
-  }
-
-  std::vector<Entry> entries_;
-};
 
 // A number too large or too small for a float: mantissa in [1/2, 1) or 0, times 2^exponent.
 struct ScaledNumber {
@@ -89,7 +38,11 @@ class UniformWalk {
   UniformWalk(const Automaton& automaton, int64_t longest) {
     number_live_states(automaton);
     list_steps(automaton);
-    if (choices_ > 1) count_paths(automaton, longest);
+    if (choices_ > 1) {
+      count_paths(automaton, longest);
+    } else {
+      follow_only_walks();
+    }
   }
 
   int64_t usual_words(int64_t n) const { return choices_ > 1 ? n : 0; }
@@ -100,19 +53,49 @@ class UniformWalk {
   void draw_from(int64_t start, int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     const int64_t state = numbers_[static_cast<size_t>(start)];
     if (choices_ == 1) return put_only_walk(state, n, x);
-    uint32_t* draws = at_least(scratch.draws, n + 1);
+    uint32_t* draws = at_least(scratch.draws, n);
     words.fill(draws, n);
-    switch (choices_) {
-      case 2: return walk<2>(state, n, draws, words, x);
-      case 3: return walk<3>(state, n, draws, words, x);
-      case 4: return walk<4>(state, n, draws, words, x);
-      default: return walk<0>(state, n, draws, words, x);
+    Walker walker{state, n, draws, x, &words};
+    walk_all(&walker, 1);
+  }
+
+  // Strings of several rows, string i at x + i * stride; side by side, because a step waits for the one before.
+  void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
+    if (choices_ == 1) {
+      for (int64_t i = 0; i < rows; ++i) put_only_walk(0, placements[i].length, x + i * stride);
+      return;
     }
+    Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
+                                 heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
+    Walker walkers[rows_at_once];
+    uint32_t* draws = at_least(scratch.draws, rows * stride);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t n = placements[i].length;
+      int64_t longer = 0;  // rows go before it, those of the same length by their number
+      for (int64_t j = 0; j < rows; ++j) longer += placements[j].length * rows_at_once + j > n * rows_at_once + i;
+      walkers[longer] = {0, n, take(n, words[i], draws + i * stride), x + i * stride, &words[i]};
+    }
+    for (int64_t i = 0; i < rows; i += side_by_side) walk_all(walkers + i, std::min(side_by_side, rows - i));
   }
 
  private:
   static constexpr int64_t most_bytes = int64_t{1} << 32;
   static constexpr uint64_t certain = uint64_t{1} << 63;
+  static constexpr int64_t side_by_side = 4;
+
+  // One string being drawn: where it is, and the random numbers for all its steps.
+  struct Walker {
+    int64_t state, n;
+    const uint32_t* draws;
+    uint8_t* x;
+    Words* words;
+  };
+
+  // What eight steps without a choice write, and where they lead.
+  struct OnlyWalk {
+    uint64_t symbols;
+    int64_t next;
+  };
 
   void number_live_states(const Automaton& automaton) {
     for (int64_t state = 0; state < automaton.states(); ++state) {
@@ -180,33 +163,102 @@ class UniformWalk {
     return legal_[static_cast<size_t>(i)];
   }
 
-  void put_only_walk(int64_t state, int64_t n, uint8_t* x) const {
-    for (int64_t i = 0; i < n; ++i) {
-      const uint32_t step = steps_[static_cast<size_t>(state)];
-      x[i] = static_cast<uint8_t>(step);
-      state = step >> 8;
+  // The next `count` words, in `room` unless they are at hand.
+  static const uint32_t* take(int64_t count, Words& words, uint32_t* room) {
+    if (const uint32_t* found = words.peek(count)) {
+      words.skip(count);
+      return found;
+    }
+    words.fill(room, count);
+    return room;
+  }
+
+  void follow_only_walks() {
+    for (int64_t state = 0; state < static_cast<int64_t>(live_.size()); ++state) {
+      OnlyWalk walk{0, state};
+      for (int64_t i = 0; i < 8; ++i) {
+        const uint32_t step = steps_[static_cast<size_t>(walk.next)];
+        walk.symbols |= uint64_t{step & 255} << (8 * i);
+        walk.next = step >> 8;
+      }
+      only_walks_.push_back(walk);
     }
   }
 
-  // With at most `known` choices a state, or any number if that is 0.
-  template <int64_t known>
-  LENGEN_INLINE void walk(int64_t state, int64_t n, const uint32_t* draws, Words& words, uint8_t* x) const {
-    const int64_t choices = known == 0 ? choices_ : known, row = static_cast<int64_t>(live_.size()) * (choices - 1);
-    for (int64_t i = 0, first = (n - 1) * row; i < n; ++i, first -= row) {
-      const int64_t place = first + state * (choices - 1);
-      const uint32_t draw = draws[i] >> 1;
-      int64_t choice = 0;
-      bool tied = false;
-      for (int64_t j = 0; j < choices - 1; ++j) {
-        const uint32_t threshold = high_[static_cast<size_t>(place + j)];
-        choice += draw >= threshold;
-        tied |= draw == threshold;
-      }
-      if (tied) [[unlikely]] choice = settle_tie(place, draw, words);
-      const uint32_t step = steps_[static_cast<size_t>(state * choices + choice)];
-      x[i] = static_cast<uint8_t>(step);
-      state = step >> 8;
+  // Up to seven more bytes are written.
+  void put_only_walk(int64_t state, int64_t n, uint8_t* x) const {
+    for (int64_t i = 0; i < n; i += 8) {
+      const OnlyWalk& walk = only_walks_[static_cast<size_t>(state)];
+      std::memcpy(x + i, &walk.symbols, sizeof walk.symbols);
+      state = walk.next;
     }
+  }
+
+  // The longest string first.
+  LENGEN_INLINE void walk_all(Walker* walkers, int64_t count) const {
+    switch (choices_) {
+      case 2: return walk_all<2>(walkers, count);
+      case 3: return walk_all<3>(walkers, count);
+      default: return walk_all<0>(walkers, count);
+    }
+  }
+
+  // They end together, so that the same symbols are missing.
+  template <int64_t known>
+  LENGEN_INLINE void walk_all(Walker* walkers, int64_t count) const {
+    int64_t missing = walkers[0].n;
+    for (int64_t active = 1; active <= count; ++active) {
+      const int64_t end = active < count ? walkers[active].n : 0;
+      switch (active) {
+        case 1: walk<known, 1>(walkers, missing, end); break;
+        case 2: walk<known, 2>(walkers, missing, end); break;
+        case 3: walk<known, 3>(walkers, missing, end); break;
+        default: walk<known, 4>(walkers, missing, end);
+      }
+      missing = end;
+    }
+  }
+
+  // The first `active` of the walkers, from where `missing` symbols are missing to where `end` are. With at most `known` choices
+  // a state, or any number if that is 0.
+  template <int64_t known, int64_t active>
+  LENGEN_INLINE void walk(Walker* walkers, int64_t missing, int64_t end) const {
+    const int64_t choices = known == 0 ? choices_ : known, row = static_cast<int64_t>(live_.size()) * (choices - 1);
+    const uint32_t* const steps = steps_.data();
+    const uint32_t* draws[active];
+    uint8_t* x[active];
+    uint64_t states[active];
+    for (int64_t i = 0; i < active; ++i) {
+      draws[i] = walkers[i].draws + walkers[i].n;
+      x[i] = walkers[i].x + walkers[i].n;
+      states[i] = static_cast<uint64_t>(walkers[i].state);
+    }
+    const uint32_t* thresholds = high_.data() + (missing - 1) * row;
+    for (int64_t place = -missing; place < -end; ++place, thresholds -= row) {
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < active; ++i) {
+        const uint32_t draw = draws[i][place] >> 1;
+        const uint32_t* const own = thresholds + states[i] * static_cast<uint64_t>(choices - 1);
+        const uint32_t* const own_steps = steps + states[i] * static_cast<uint64_t>(choices);
+        bool tied = draw == own[0];
+        uint32_t step;
+        if constexpr (known == 2) {
+          const uint32_t takes_second = 0 - static_cast<uint32_t>(draw >= own[0]);  // a mask: a branch would be guessed wrong
+          step = own_steps[0] ^ ((own_steps[0] ^ own_steps[1]) & takes_second);
+        } else {
+          uint64_t choice = draw >= own[0];
+          for (int64_t j = 1; j < choices - 1; ++j) {
+            choice += draw >= own[j];
+            tied |= draw == own[j];
+          }
+          step = own_steps[choice];
+        }
+        if (tied) [[unlikely]] step = own_steps[settle_tie(own - high_.data(), draw, *walkers[i].words)];
+        x[i][place] = static_cast<uint8_t>(step);
+        states[i] = step >> 8;
+      }
+    }
+    for (int64_t i = 0; i < active; ++i) walkers[i].state = static_cast<int64_t>(states[i]);
   }
 
   LENGEN_RARE int64_t settle_tie(int64_t place, uint32_t draw, Words& words) const {
@@ -223,6 +275,7 @@ class UniformWalk {
   int64_t choices_ = 1;
   std::vector<uint32_t> steps_;  // [live states][choices]: the next live state, and in the low 8 bits the symbol
   std::vector<uint32_t> high_, low_;
+  std::vector<OnlyWalk> only_walks_;
   std::vector<std::vector<uint8_t>> legal_;
 };
 
