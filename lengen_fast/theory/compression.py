@@ -29,24 +29,31 @@ def compress(model: Transformer, accept: Accept) -> Compressed | None:
 def shrink(model: Transformer, accept: Accept) -> Compressed:
     """A copy of smaller R that ``accept`` takes, and its R: each matrix, table and vector in turn is scaled down.
 
-    It is set to zero, or else halved over and over, as long as R falls; at each trial the parameters are rounded to the
-    fewest bits that do, but at most one more than before.
+    It is set to zero if R does not rise thereby, or else halved over and over, as long as R falls; and again from the
+    first one on, until nothing changes. At each trial the parameters are rounded to the fewest bits that do, but at
+    most one more than before.
 
     Raises:
         ValueError: ``accept`` does not take the model itself.
     """
     if not accept(model):
         raise ValueError("model must be one that accept takes before it is made smaller")
-    exact, best = model, (model, Regularizer.of(model))
-    for group in _groups(exact):
-        for factor in (0.0, 0.5):
-            while True:
-                smaller = _scaled(exact, group, factor)
-                trial = _rounded(smaller, accept, best[1].precision + 1)
-                if trial is None or trial[1].total >= best[1].total:
-                    break
-                exact, best = smaller, trial
+    exact, best, changed = model, (model, Regularizer.of(model)), True
+    while changed:
+        changed = False
+        for group in _groups(exact):
+            for factor in (0.0, 0.5):
+                while (smaller := _scaled(exact, group, factor)) is not None:
+                    trial = _rounded(smaller, accept, best[1].precision + 1)
+                    if trial is None or _worse(trial, best, factor):
+                        break
+                    exact, best, changed = smaller, trial, True
     return best
+
+
+def _worse(trial: Compressed, best: Compressed, factor: float) -> bool:
+    """Whether R rose; R that stays is enough for a zero, since of each kind of norm only the greatest counts."""
+    return trial[1].total > best[1].total or (factor > 0 and trial[1].total == best[1].total)
 
 
 def with_least_rank(model: Transformer, accept: Accept) -> Transformer:
@@ -127,8 +134,11 @@ def _groups(model: Transformer) -> Iterator[Group]:
 
 
 @torch.no_grad()
-def _scaled(model: Transformer, group: Group, factor: float) -> Transformer:
-    scaled = copy.deepcopy(model)
+def _scaled(model: Transformer, group: Group, factor: float) -> Transformer | None:
+    """A copy with a group multiplied by a factor; None if the group is zero already."""
     name, rows = group
+    if not model.get_parameter(name)[rows].any():
+        return None
+    scaled = copy.deepcopy(model)
     scaled.get_parameter(name)[rows] *= factor
     return scaled

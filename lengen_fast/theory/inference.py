@@ -71,9 +71,10 @@ class Search:
     init_std: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "fit_steps", "round_steps", "batch", "test_every"):
-            if check_integer(name, getattr(self, name), -(2**63), 2**63) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seeds", "fit_steps", "rounds", "round_steps", "batch", "test_every"):
+            least = 0 if name == "rounds" else 1
+            if check_integer(name, getattr(self, name), -(2**63), 2**63) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     @property
     def most_steps(self) -> int:
