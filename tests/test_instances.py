@@ -83,7 +83,7 @@ def test_what_is_too_much_or_of_another_form_is_sampled(name, low, high):
 def test_more_pairs_than_are_asked_one_by_one_are_sampled(monkeypatch):
     task = lf.task("parity")
     assert instances(task, 0, 3, 10, purpose="test").exhaustive
-    monkeypatch.setattr(module, "MOST_INSTANCES", 80)
+    monkeypatch.setattr(module, "MOST_INSTANCES", 70)
     assert not instances(task, 0, 3, 10, purpose="test").exhaustive
 
 
