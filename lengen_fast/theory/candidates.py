@@ -33,7 +33,7 @@ class Candidate:
         n: half of it is the longest length that had to be fitted.
         shape, seed: of the model.
         steps: that were taken.
-        rounds: of raised penalties after which the fit was exact.
+        rounds: of penalties after which the fit was exact.
         regularizer: of the model of least R that was reached, or None if nothing fitted.
         variation: of that model, see ``product_functions.translation_variation``.
         right, asked: strings of lengths above n/2 up to n that it gets right, and all of them.

@@ -13,6 +13,7 @@ and the bits of what it reached. Translation invariance, which the paper asks of
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,12 +46,12 @@ class Search:
         shapes: in the order of L + H.
         seeds: initial weights a shape.
         fit_steps: most steps until every string is right.
-        rounds, round_steps: then, so many times, so many steps with greater penalties, as long as the fit is exact
-            at the end of a round.
+        rounds, round_steps: then, so many times, so many steps with penalties. They rise after a round at whose end
+            the fit is exact; else they fall, and the next round begins where the last exact one ended.
         penalty, penalty_factor: coefficient of the positional-product penalty in the first round, and what it is
-            multiplied by before each further one.
+            multiplied by to rise and divided by to fall.
         decay, decay_factor: the same of the weight decay, which in rounds shrinks every parameter.
-        learning_rate: falls linearly to a tenth over the steps of a fit, and from half of it in every round.
+        learning_rate: falls linearly to a fiftieth over the steps of a fit, and from half of it in every round.
         batch: strings a step.
         test_every: steps between tests on the strings to fit.
         init_std: of the initial weights.
@@ -59,7 +60,7 @@ class Search:
     shapes: tuple[Shape, ...] = (Shape(1, 1, 16, 1), Shape(2, 1, 64, 1), Shape(2, 2, 32, 128))
     seeds: int = 2
     fit_steps: int = 4000
-    rounds: int = 4
+    rounds: int = 6
     round_steps: int = 500
     penalty: float = 1e-3
     penalty_factor: float = 4.0
@@ -71,6 +72,8 @@ class Search:
     init_std: float = 0.1
 
     def __post_init__(self) -> None:
+        if not self.shapes:
+            raise ValueError("shapes must have at least one, got none")
         for name in ("seeds", "fit_steps", "rounds", "round_steps", "batch", "test_every"):
             least = 0 if name == "rounds" else 1
             if check_integer(name, getattr(self, name), -(2**63), 2**63) < least:
@@ -305,16 +308,18 @@ class _Attempt:
         return self._train(self.search.fit_steps, self.search.learning_rate, "fitting", until_fitted=True)
 
     def _squeeze(self) -> None:
-        """Raise the penalties round by round while the fit stays exact, and keep the model of least R."""
-        search = self.search
-        penalty, decay = search.penalty, search.decay
+        """Train with penalties as great as an exact fit bears, and keep the model of least R."""
+        search, level, exact = self.search, 0, copy.deepcopy(self.model.state_dict())
         for _ in range(search.rounds):
             note = f"R {self.least.total:.1f}" if self.least else "no R yet"
-            if not self._train(search.round_steps, search.learning_rate / 2, note, penalty, decay):
-                return
-            self.rounds += 1
-            self._keep()
-            penalty, decay = penalty * search.penalty_factor, decay * search.decay_factor
+            penalty, decay = search.penalty * search.penalty_factor**level, search.decay * search.decay_factor**level
+            if self._train(search.round_steps, search.learning_rate / 2, note, penalty, decay):
+                self.rounds += 1
+                self._keep()
+                level, exact = level + 1, copy.deepcopy(self.model.state_dict())
+            else:
+                level -= 1
+                self.model.load_state_dict(exact)
 
     def _train(
         self,
@@ -325,11 +330,11 @@ class _Attempt:
         decay: float | None = None,
         until_fitted: bool = False,
     ) -> bool:
-        """Take steps with a rate that falls to a tenth; whether the last test was passed."""
+        """Take steps with a rate that falls to a fiftieth; whether the last test was passed."""
         self.optimizer.weight_decay = 0.01 if decay is None else decay
         fitted = False
         for step, batch in enumerate(self._batches(steps)):
-            now = rate * (1 - 0.9 * step / steps)
+            now = rate * (1 - 0.98 * step / steps)
             training_loss(self.model, batch, penalty).backward()
             self.optimizer.step(now)
             if decay is not None:
