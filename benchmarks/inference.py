@@ -39,8 +39,8 @@ class Case:
 
 CASES = (
     Case("binary_majority", (8, 16, 32, 64)),
-    Case("unique_copy", (8, 16, 32), symbols=32, search=Search(shapes=(Shape(2, 1, 128, 1),))),
-    Case("parity", (8, 16, 32), search=Search(shapes=(Shape(2, 2, 32, 128),), fit_steps=6000)),
+    Case("unique_copy", (4, 8, 16), symbols=16, search=Search(shapes=(Shape(2, 1, 64, 1),), seeds=1)),
+    Case("parity", (8, 16, 32), search=Search(shapes=(Shape(2, 2, 32, 128),), seeds=1, fit_steps=6000)),
 )
 QUICK_CASES = (Case("binary_majority", (4, 8), search=Search(seeds=1, fit_steps=500, rounds=1)),)
 
