@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -108,6 +109,20 @@ def with_rank(model: Transformer, rank: int) -> Transformer:
             out.copy_(new_out)
             value.copy_(new_value)
     return cut
+
+
+@torch.no_grad()
+def with_context(model: Transformer, context: int) -> Transformer:
+    """A copy with positions for another context: the first rows of its table, and zeros where it has no more."""
+    copied = Transformer(replace(model.config, context=context))
+    state, name = model.state_dict(), "embedding.positions"
+    if name in state:
+        rows = copied.embedding.positions.new_zeros(copied.embedding.positions.shape)
+        kept = min(len(rows), len(state[name]))
+        rows[:kept] = state[name][:kept]
+        state[name] = rows
+    copied.load_state_dict(state)
+    return copied
 
 
 def _nearest_of_rank(out: Tensor, value: Tensor, rank: int) -> tuple[Tensor, Tensor]:

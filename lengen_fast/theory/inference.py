@@ -7,8 +7,9 @@ any other function not both hold.
 
 What is found here is an upper bound of the least R. The search fits transformers as the theory has them (no layer
 normalization, log-n scaling, ReLU) by gradient descent, raises penalties while the fit stays exact, and cuts the rank
-and the bits of what it reached. Translation invariance, which the paper asks of T_n exactly, is left to random offsets;
-``variation`` says how far from it the model is. Lengths are the task's n, and T_n has the positions that these need.
+and the bits of what it reached; what was found for one n is tried at the others too. Translation invariance, which the
+paper asks of T_n exactly, is left to random offsets; ``variation`` says how far from it the model is. Lengths are the
+task's n, and T_n has the positions that these need.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -26,7 +27,7 @@ from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.tasks import Task
 from lengen_fast.theory.candidates import Candidate, Shape, Store
-from lengen_fast.theory.compression import compress, shrink
+from lengen_fast.theory.compression import compress, shrink, with_context
 from lengen_fast.theory.instances import Instances, instances
 from lengen_fast.theory.product_functions import translation_variation
 from lengen_fast.theory.regularizer import Regularizer
@@ -108,7 +109,7 @@ class Finding:
         fitted_on, tested_on: the strings, in words, up to n/2 and above.
         exhaustive: whether both (fitted, tested) were all there are.
         best: the fitted candidate with the least R, T_n; None if none fitted.
-        candidates: all of them.
+        candidates: all of them; one found at another n is among them if it is the best.
     """
 
     n: int
@@ -196,12 +197,12 @@ def infer(
         ValueError: sizes that are none, or lengths that the task cannot draw.
     """
     check_sizes(task, sizes)
-    search = search or Search()
+    search, store = search or Search(), store or Store()
     return Inference(
         task.name,
         task.symbols.count if task.alphabet_grows else None,
         search,
-        tuple(_findings(task, sizes, search, store or Store(), observer or _ignore)),
+        tuple(_exchanged(task, list(_findings(task, sizes, search, store, observer or _ignore)), store)),
     )
 
 
@@ -230,10 +231,7 @@ def _ranges(task: Task, n: int) -> tuple[tuple[int, int], tuple[int, int]]:
 def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, observer: Observer) -> Iterator[Finding]:
     shapes, each = list(search.shapes), search.seeds * search.most_steps
     for index, n in enumerate(sizes):
-        context = task.context_for(n)
-        (low, half), (above, high) = _ranges(task, n)
-        to_fit = instances(task, low, half, context, purpose="validation")
-        to_test = instances(task, above, high, context, purpose="test")
+        to_fit, to_test = _instances(task, n)
         candidates: list[Candidate] = []
         for shape in list(shapes):
             before = (index * len(search.shapes) + search.shapes.index(shape)) * each
@@ -257,6 +255,51 @@ def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, ob
             min(fitted, key=lambda candidate: candidate.regularizer.total, default=None),
             tuple(candidates),
         )
+
+
+def _exchanged(task: Task, findings: list[Finding], store: Store) -> Iterator[Finding]:
+    """Findings in which the best candidate of another n is the best where it fits too and has a smaller R."""
+    for finding in findings:
+        others = [other.best for other in findings if other.best and other is not finding]
+        for candidate in sorted(others, key=lambda other: other.regularizer.total):
+            carried = _carried(task, finding, candidate, store)
+            if carried is not None:
+                finding = replace(finding, best=carried, candidates=(*finding.candidates, carried))
+                break
+        yield finding
+
+
+def _carried(task: Task, finding: Finding, candidate: Candidate, store: Store) -> Candidate | None:
+    """A candidate of another n as one of this n, if it has a smaller R than the best here and fits."""
+    n, context = finding.n, task.context_for(finding.n)
+    model = with_context(store.model(candidate), context)
+    terms = Regularizer.of(model)
+    if finding.best and terms.total >= finding.best.regularizer.total:
+        return None
+    to_fit, to_test = _instances(task, n)
+    if not to_fit.fitted(model):
+        return None
+    carried = replace(
+        candidate,
+        n=n,
+        regularizer=terms,
+        variation=translation_variation(model),
+        right=to_test.correct(model),
+        asked=to_test.count,
+        found_at=candidate.n,
+    )
+    store.save(carried, model)
+    return carried
+
+
+def _instances(task: Task, n: int) -> tuple[Instances, Instances]:
+    """What T_n has to be fitted to, and what it is tested on."""
+    fitted, tested = _ranges(task, n)
+    context = task.context_for(n)
+    return (
+        instances(task, *fitted, context, purpose="validation"),
+        instances(task, *tested, context, purpose="test"),
+    )
 
 
 class _Attempt:

@@ -17,7 +17,7 @@ SHADES = ("#35424e", "#5f6b77", "#8e99a4", "#bcc5cd", "#d1542c")
 
 def rows(result: Inference) -> list[list[str]]:
     """Header and lines of the table: R(T_n) by parts, and what T_n says of the lengths above n/2."""
-    table = [["n", "fitted on", *PARTS, "R", "agreement", "95% interval", "tested on", "shape", "steps"]]
+    table = [["n", "fitted on", *PARTS, "R", "agreement", "95% interval", "tested on", "shape", "found"]]
     return table + [_row(finding) for finding in result.findings]
 
 
@@ -34,7 +34,7 @@ def _row(finding: Finding) -> list[str]:
             "-",
             finding.tested_on,
             "-",
-            f"{steps:,}",
+            f"not in {steps:,} steps",
         ]
     low, high = wilson_interval(best.right, best.asked)
     return [
@@ -46,7 +46,7 @@ def _row(finding: Finding) -> list[str]:
         "exact" if finding.exhaustive[1] else f"{low:.2%} to {high:.2%}",
         finding.tested_on,
         str(best.shape),
-        f"{best.steps:,}",
+        f"in {best.steps:,} steps" if best.found_at is None else f"at n = {best.found_at}",
     ]
 
 
