@@ -10,6 +10,7 @@ from lengen_fast.theory import Regularizer
 from lengen_fast.theory.compression import (
     compress,
     shrink,
+    with_context,
     with_least_precision,
     with_least_rank,
     with_precision,
@@ -70,6 +71,19 @@ def test_values_become_the_nearest_of_that_rank(rank):
 def test_full_rank_changes_no_answer():
     model = build()
     torch.testing.assert_close(answers(with_rank(model, 4)), answers(model), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("context", [10, 24, 30])
+def test_another_context_keeps_the_first_positions_and_adds_zeros(context):
+    model = build()
+    other = with_context(model, context)
+    table, new = model.embedding.positions, other.embedding.positions
+    kept = min(context, 24)
+    assert other.config.context == len(new) == context
+    assert torch.equal(new[:kept], table[:kept])
+    assert not new[kept:].any()
+    tokens = TASK.sample(1, 5).tokens
+    torch.testing.assert_close(other(tokens), model(tokens))
 
 
 def test_the_model_itself_stays_as_it_is():
