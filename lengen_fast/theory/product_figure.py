@@ -96,7 +96,7 @@ def _note(axes, text: str) -> None:
 def _panels(rows: int, columns: int):
     from matplotlib.figure import Figure  # slow to import
 
-    figure = Figure(figsize=(1.75 * columns + 0.7, 1.75 * rows + 0.8), dpi=160, layout="constrained")
+    figure = Figure(figsize=(1.75 * columns + 0.7, 1.75 * rows + 0.8), dpi=110, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
