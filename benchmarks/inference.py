@@ -6,7 +6,7 @@ the class of the theorem (binary_majority, unique_copy) R should stay bounded an
 one outside it (parity) not both. What a search finds is an upper bound of the least R; and that it finds no exact fit
 does not mean that there is none.
 
-Takes some thirty minutes on one core. Every model is kept below ``runs/inference`` and not fitted again; ``--quick``
+Each task took about half an hour beside other work. Every model is kept below ``runs/inference`` and not fitted again; ``--quick``
 takes two small n of one task. A figure goes beside the record.
 """
 
