@@ -6,8 +6,8 @@ the class of the theorem (binary_majority, unique_copy) R should stay bounded an
 one outside it (parity) not both. What a search finds is an upper bound of the least R; and that it finds no exact fit
 does not mean that there is none.
 
-Each task took about half an hour beside other work. Every model is kept below ``runs/inference`` and not fitted again; ``--quick``
-takes two small n of one task. A figure goes beside the record.
+Each task took about half an hour beside other work. Every model is kept below ``runs/inference`` and not fitted again;
+``--quick`` takes two small n of one task. A figure goes beside the record.
 """
 
 from __future__ import annotations
