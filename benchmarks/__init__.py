@@ -34,4 +34,6 @@ BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("languages", seconds=0, requires=("torch", "matplotlib", *BUILT)),
     Benchmark("compiler", seconds=0, requires=("torch", "lark", *BUILT)),
     Benchmark("predictions", seconds=0, requires=("torch", "lark", "automata", *BUILT)),
+    Benchmark("inference", seconds=0, requires=("torch", "matplotlib", *BUILT)),
+    Benchmark("phi", seconds=0, requires=("torch", "matplotlib")),
 )

@@ -305,7 +305,7 @@ def _add_infer(group, name: str) -> argparse.ArgumentParser:
     )
     command.add_argument("--seeds", type=int, metavar="S", help="initial weights a shape (default: 2)")
     command.add_argument("--steps", type=int, metavar="N", help="most steps of a fit (default: 4000)")
-    command.add_argument("--rounds", type=int, metavar="N", help="of raised penalties after a fit (default: 4)")
+    command.add_argument("--rounds", type=int, metavar="N", help="with penalties, after a fit (default: 6)")
     command.add_argument("--out", metavar="DIR", help="directory of the search (default: runs/infer-TASK)")
     command.add_argument("--resume", action="store_true", help="go on with the interrupted search in --out")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

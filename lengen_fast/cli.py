@@ -114,18 +114,19 @@ def generate_command(options: argparse.Namespace) -> None:
 def run_command(options: argparse.Namespace) -> None:
     """Train, evaluate and report: the main job."""
     from lengen_fast import reporting
+    from lengen_fast.comparison import Comparison, Forecast
     from lengen_fast.evaluation import evaluate
     from lengen_fast.plan import default_directory, new_plan, resumed_plan
     from lengen_fast.progress import EvaluationReport, TrainingReport
-    from lengen_fast.runs import write_json
+    from lengen_fast.runs import read_json, write_json
     from lengen_fast.training import train
 
     options.out = options.out or default_directory(options)
     plan = resumed_plan(options) if options.resume else new_plan(options)
     task, directory = plan.task, plan.directory
     _say(options, f"{task.name}, {encoding(plan.model.positions).title}: {_shape_sentence(plan)}")
-    theory = reporting.theory_sentence(task, plan.model.positions)
-    _say(options, f"theory: {theory}")
+    forecast = Forecast.of(task, plan.model.positions)
+    _say(options, f"theory: {forecast}")
     with TrainingReport(plan.train.steps) as report:
         run = train(
             plan.model, task, plan.train, out=directory, resume=options.resume, device=plan.device, observer=report
@@ -142,6 +143,8 @@ def run_command(options: argparse.Namespace) -> None:
     reporting.save_figure([result], figure_path)
     prediction = reporting.prediction_sentence(task.name, plan.model.positions)
     outcome = reporting.outcome_sentence(result)
+    comparison = Comparison.of(forecast, result)
+    write_json(accuracy_path, read_json(accuracy_path) | {"theory": forecast.as_dict() | comparison.as_dict()})
     if options.json:
         _print_json(
             {
@@ -150,15 +153,23 @@ def run_command(options: argparse.Namespace) -> None:
                 "fitted": run.fitted,
                 "predicted": result.published.predicted,
                 "prediction": prediction,
-                "theory": theory,
+                "theory": str(forecast),
                 "outcome": outcome,
+                "comparison": comparison.as_dict(),
                 "published": result.published.accuracy,
                 **result.table.as_dict(),
             }
         )
         return
     _print_table(reporting.accuracy_rows(result))
-    print(f"\npredicted: {prediction}\ntheory:    {theory}\noutcome:   {outcome}\nfigure:    {figure_path}")
+    lines = {
+        "predicted": prediction,
+        "theory": str(forecast),
+        "outcome": outcome,
+        "compared": comparison.sentence,
+        "figure": str(figure_path),
+    }
+    print("", *(f"{name + ':':10} {text}" for name, text in lines.items()), sep="\n")
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -209,7 +220,13 @@ def report_command(options: argparse.Namespace) -> None:
             {
                 "figure": options.out,
                 "runs": [
-                    {"directory": path, "label": result.label, "seed": result.seed, **result.table.as_dict()}
+                    {
+                        "directory": path,
+                        "label": result.label,
+                        "seed": result.seed,
+                        "comparison": result.comparison,
+                        **result.table.as_dict(),
+                    }
                     for path, result in zip(options.runs, results, strict=True)
                 ],
             }
@@ -218,7 +235,7 @@ def report_command(options: argparse.Namespace) -> None:
     for path, result in zip(options.runs, results, strict=True):
         print(f"{result.label}, seed {result.seed} ({path})")
         _print_table(reporting.accuracy_rows(result))
-        print()
+        print(*filter(None, [result.comparison]), "", sep="\n")
     print(f"figure: {options.out}")
 
 

@@ -14,7 +14,6 @@ from lengen_fast.lengths import Number, Pair, bounds, exceeds, extent
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
 from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
-from lengen_fast.tasks import Task
 from lengen_fast.training import default_configs
 
 CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
@@ -36,6 +35,7 @@ class Outcome:
         fitted: whether every string of the last in-range test was right.
         table: accuracy by length.
         chance: exact match of guessing, or None.
+        comparison: theory's verdict before training against the table, in a sentence; None where none was kept.
     """
 
     task: str
@@ -48,6 +48,7 @@ class Outcome:
     fitted: bool
     table: AccuracyTable
     chance: float | None
+    comparison: str | None = None
 
     @property
     def title(self) -> str:
@@ -71,7 +72,9 @@ def outcome(directory: RunDirectory) -> Outcome:
         raise RunError(f"{directory.path} has no accuracy.json: finish it with lengen run --resume first")
     content = read_json(path)
     try:
-        return describe(directory, AccuracyTable.from_dict(content), bool(content["fitted"]))
+        found = describe(directory, AccuracyTable.from_dict(content), bool(content["fitted"]))
+        kept = content.get("theory")  # not of runs in Python, and not of older ones
+        return replace(found, comparison=kept["sentence"]) if kept else found
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}): delete it and finish the run with lengen run --resume") from error
 
@@ -126,19 +129,6 @@ def prediction_sentence(task: str, positions: str) -> str:
         return f"the paper makes no prediction for {task} with {title}"
     known = f"a {CLASSES[positions]} program is known" if predicted else f"no {CLASSES[positions]} program is known"
     return f"the paper predicts that {task} with {title} {'generalizes' if predicted else 'fails'}: {known}"
-
-
-def theory_sentence(task: Task, positions: str) -> str:
-    """What ``lengen predict`` says of a task and an encoding: the outcome, and the claim it rests on."""
-    from lengen_fast.theory import predict
-
-    if positions not in ("ape", "nope"):
-        return f"no verdict for {encoding(positions).title}"
-    try:
-        outlook = getattr(predict(task), positions)
-    except ValueError as error:
-        return f"no verdict: {error}"
-    return f"{outlook.outcome}. {outlook.claim}"
 
 
 def outcome_sentence(result: Outcome) -> str:

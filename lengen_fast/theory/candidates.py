@@ -33,10 +33,12 @@ class Candidate:
         n: half of it is the longest length that had to be fitted.
         shape, seed: of the model.
         steps: that were taken.
-        rounds: of raised penalties after which the fit was exact.
+        rounds: of penalties after which the fit was exact.
         regularizer: of the model of least R that was reached, or None if nothing fitted.
         variation: of that model, see ``product_functions.translation_variation``.
         right, asked: strings of lengths above n/2 up to n that it gets right, and all of them.
+        found_at: the n at which it was found, if not this one; its table of positions was then cut, or lengthened by
+            zeros.
     """
 
     n: int
@@ -48,6 +50,7 @@ class Candidate:
     variation: float
     right: int
     asked: int
+    found_at: int | None = None
 
     @property
     def agreement(self) -> float:
@@ -72,14 +75,22 @@ class Candidate:
 
 
 class Store:
-    """Where a search keeps its candidates, so that it need not repeat them; this one keeps nothing."""
+    """Where a search keeps its candidates and models, so that it need not repeat them; this one, in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, Shape, int, int | None], tuple[Candidate, Transformer]] = {}
 
     def load(self, n: int, shape: Shape, seed: int) -> Candidate | None:
         """A candidate that was saved, or None."""
-        return None
+        return self._kept.get((n, shape, seed, None), (None, None))[0]
 
     def save(self, candidate: Candidate, model: Transformer) -> None:
         """Keep a candidate and the model it ended with."""
+        self._kept[candidate.n, candidate.shape, candidate.seed, candidate.found_at] = candidate, model
+
+    def model(self, candidate: Candidate) -> Transformer:
+        """The model of a candidate that was saved."""
+        return self._kept[candidate.n, candidate.shape, candidate.seed, candidate.found_at][1]
 
 
 class DirectoryStore(Store):
@@ -98,7 +109,7 @@ class DirectoryStore(Store):
         Raises:
             RunError: its file is damaged.
         """
-        file = self._place(n, shape, seed) / "candidate.json"
+        file = self._place(n, shape, seed, None) / "candidate.json"
         if not file.exists():
             return None
         try:
@@ -112,7 +123,7 @@ class DirectoryStore(Store):
         Raises:
             RunError: it cannot be written.
         """
-        place = self._place(candidate.n, candidate.shape, candidate.seed)
+        place = self._place_of(candidate)
         length = (self.task.min_length, candidate.n // 2)
         train = replace(self.train, length=length, steps=candidate.steps, seed=candidate.seed)
         settings = {**run_settings(model.config, self.task, train), "device": "cpu"}
@@ -121,5 +132,17 @@ class DirectoryStore(Store):
         directory.save_weights(model, {"step": candidate.steps, "tokens": 0, "seconds": 0.0, "in_range": None})
         write_json(place / "candidate.json", candidate.as_dict())
 
-    def _place(self, n: int, shape: Shape, seed: int) -> Path:
-        return self.path / f"n{n}-{str(shape).replace('/', '-')}-seed{seed}"
+    def model(self, candidate: Candidate) -> Transformer:
+        """The model of a candidate that was saved.
+
+        Raises:
+            RunError: its directory is damaged.
+        """
+        return RunDirectory.open(self._place_of(candidate)).load_model()[0]
+
+    def _place_of(self, candidate: Candidate) -> Path:
+        return self._place(candidate.n, candidate.shape, candidate.seed, candidate.found_at)
+
+    def _place(self, n: int, shape: Shape, seed: int, found_at: int | None) -> Path:
+        origin = "" if found_at is None else f"-found-at-{found_at}"
+        return self.path / f"n{n}-{str(shape).replace('/', '-')}-seed{seed}{origin}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,24 +30,31 @@ def compress(model: Transformer, accept: Accept) -> Compressed | None:
 def shrink(model: Transformer, accept: Accept) -> Compressed:
     """A copy of smaller R that ``accept`` takes, and its R: each matrix, table and vector in turn is scaled down.
 
-    It is set to zero, or else halved over and over, as long as R falls; at each trial the parameters are rounded to the
-    fewest bits that do, but at most one more than before.
+    It is set to zero if R does not rise thereby, or else halved over and over, as long as R falls; and again from the
+    first one on, until nothing changes. At each trial the parameters are rounded to the fewest bits that do, but at
+    most one more than before.
 
     Raises:
         ValueError: ``accept`` does not take the model itself.
     """
     if not accept(model):
         raise ValueError("model must be one that accept takes before it is made smaller")
-    exact, best = model, (model, Regularizer.of(model))
-    for group in _groups(exact):
-        for factor in (0.0, 0.5):
-            while True:
-                smaller = _scaled(exact, group, factor)
-                trial = _rounded(smaller, accept, best[1].precision + 1)
-                if trial is None or trial[1].total >= best[1].total:
-                    break
-                exact, best = smaller, trial
+    exact, best, changed = model, (model, Regularizer.of(model)), True
+    while changed:
+        changed = False
+        for group in _groups(exact):
+            for factor in (0.0, 0.5):
+                while (smaller := _scaled(exact, group, factor)) is not None:
+                    trial = _rounded(smaller, accept, best[1].precision + 1)
+                    if trial is None or _worse(trial, best, factor):
+                        break
+                    exact, best, changed = smaller, trial, True
     return best
+
+
+def _worse(trial: Compressed, best: Compressed, factor: float) -> bool:
+    """Whether R rose; R that stays is enough for a zero, since of each kind of norm only the greatest counts."""
+    return trial[1].total > best[1].total or (factor > 0 and trial[1].total == best[1].total)
 
 
 def with_least_rank(model: Transformer, accept: Accept) -> Transformer:
@@ -103,6 +111,20 @@ def with_rank(model: Transformer, rank: int) -> Transformer:
     return cut
 
 
+@torch.no_grad()
+def with_context(model: Transformer, context: int) -> Transformer:
+    """A copy with positions for another context: the first rows of its table, and zeros where it has no more."""
+    copied = Transformer(replace(model.config, context=context))
+    state, name = model.state_dict(), "embedding.positions"
+    if name in state:
+        rows = copied.embedding.positions.new_zeros(copied.embedding.positions.shape)
+        kept = min(len(rows), len(state[name]))
+        rows[:kept] = state[name][:kept]
+        state[name] = rows
+    copied.load_state_dict(state)
+    return copied
+
+
 def _nearest_of_rank(out: Tensor, value: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Factors [C, D] and [D, C] of the best approximation of their product, zero beyond the first ``rank`` of D."""
     left, singular, right = torch.linalg.svd(out.double() @ value.double(), full_matrices=False)
@@ -127,8 +149,11 @@ def _groups(model: Transformer) -> Iterator[Group]:
 
 
 @torch.no_grad()
-def _scaled(model: Transformer, group: Group, factor: float) -> Transformer:
-    scaled = copy.deepcopy(model)
+def _scaled(model: Transformer, group: Group, factor: float) -> Transformer | None:
+    """A copy with a group multiplied by a factor; None if the group is zero already."""
     name, rows = group
+    if not model.get_parameter(name)[rows].any():
+        return None
+    scaled = copy.deepcopy(model)
     scaled.get_parameter(name)[rows] *= factor
     return scaled

@@ -7,15 +7,17 @@ any other function not both hold.
 
 What is found here is an upper bound of the least R. The search fits transformers as the theory has them (no layer
 normalization, log-n scaling, ReLU) by gradient descent, raises penalties while the fit stays exact, and cuts the rank
-and the bits of what it reached. Translation invariance, which the paper asks of T_n exactly, is left to random offsets;
-``variation`` says how far from it the model is. Lengths are the task's n, and T_n has the positions that these need.
+and the bits of what it reached; what was found for one n is tried at the others too. Translation invariance, which the
+paper asks of T_n exactly, is left to random offsets; ``variation`` says how far from it the model is. Lengths are the
+task's n, and T_n has the positions that these need.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -25,7 +27,7 @@ from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.tasks import Task
 from lengen_fast.theory.candidates import Candidate, Shape, Store
-from lengen_fast.theory.compression import compress, shrink
+from lengen_fast.theory.compression import compress, shrink, with_context
 from lengen_fast.theory.instances import Instances, instances
 from lengen_fast.theory.product_functions import translation_variation
 from lengen_fast.theory.regularizer import Regularizer
@@ -45,12 +47,12 @@ class Search:
         shapes: in the order of L + H.
         seeds: initial weights a shape.
         fit_steps: most steps until every string is right.
-        rounds, round_steps: then, so many times, so many steps with greater penalties, as long as the fit is exact
-            at the end of a round.
+        rounds, round_steps: then, so many times, so many steps with penalties. They rise after a round at whose end
+            the fit is exact; else they fall, and the next round begins where the last exact one ended.
         penalty, penalty_factor: coefficient of the positional-product penalty in the first round, and what it is
-            multiplied by before each further one.
+            multiplied by to rise and divided by to fall.
         decay, decay_factor: the same of the weight decay, which in rounds shrinks every parameter.
-        learning_rate: falls linearly to a tenth over the steps of a fit, and from half of it in every round.
+        learning_rate: falls linearly to a fiftieth over the steps of a fit, and from half of it in every round.
         batch: strings a step.
         test_every: steps between tests on the strings to fit.
         init_std: of the initial weights.
@@ -59,7 +61,7 @@ class Search:
     shapes: tuple[Shape, ...] = (Shape(1, 1, 16, 1), Shape(2, 1, 64, 1), Shape(2, 2, 32, 128))
     seeds: int = 2
     fit_steps: int = 4000
-    rounds: int = 4
+    rounds: int = 6
     round_steps: int = 500
     penalty: float = 1e-3
     penalty_factor: float = 4.0
@@ -71,9 +73,12 @@ class Search:
     init_std: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "fit_steps", "round_steps", "batch", "test_every"):
-            if check_integer(name, getattr(self, name), -(2**63), 2**63) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.shapes:
+            raise ValueError("shapes must have at least one, got none")
+        for name in ("seeds", "fit_steps", "rounds", "round_steps", "batch", "test_every"):
+            least = 0 if name == "rounds" else 1
+            if check_integer(name, getattr(self, name), -(2**63), 2**63) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     @property
     def most_steps(self) -> int:
@@ -104,7 +109,7 @@ class Finding:
         fitted_on, tested_on: the strings, in words, up to n/2 and above.
         exhaustive: whether both (fitted, tested) were all there are.
         best: the fitted candidate with the least R, T_n; None if none fitted.
-        candidates: all of them.
+        candidates: all of them; one found at another n is among them if it is the best.
     """
 
     n: int
@@ -192,12 +197,12 @@ def infer(
         ValueError: sizes that are none, or lengths that the task cannot draw.
     """
     check_sizes(task, sizes)
-    search = search or Search()
+    search, store = search or Search(), store or Store()
     return Inference(
         task.name,
         task.symbols.count if task.alphabet_grows else None,
         search,
-        tuple(_findings(task, sizes, search, store or Store(), observer or _ignore)),
+        tuple(_exchanged(task, list(_findings(task, sizes, search, store, observer or _ignore)), store)),
     )
 
 
@@ -205,8 +210,6 @@ def check_sizes(task: Task, sizes: Sequence[int]) -> None:
     """Raise a ValueError for sizes that do not increase or have no strings on one of their sides."""
     if not sizes or any(a >= b for a, b in itertools.pairwise(sizes)):
         raise ValueError(f"sizes must increase, such as 8 16 32, got {' '.join(map(str, sizes)) or 'none'}")
-    if not isinstance(task.min_length, int):
-        raise ValueError(f"{task.name} has strings of two lengths at once: infer takes tasks whose strings have one")
     for n in sizes:
         least = 2 * max(1, task.min_length)
         if check_integer("size", n, -(2**63), 2**63) < least:
@@ -228,10 +231,7 @@ def _ranges(task: Task, n: int) -> tuple[tuple[int, int], tuple[int, int]]:
 def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, observer: Observer) -> Iterator[Finding]:
     shapes, each = list(search.shapes), search.seeds * search.most_steps
     for index, n in enumerate(sizes):
-        context = task.context_for(n)
-        (low, half), (above, high) = _ranges(task, n)
-        to_fit = instances(task, low, half, context, purpose="validation")
-        to_test = instances(task, above, high, context, purpose="test")
+        to_fit, to_test = _instances(task, n)
         candidates: list[Candidate] = []
         for shape in list(shapes):
             before = (index * len(search.shapes) + search.shapes.index(shape)) * each
@@ -255,6 +255,51 @@ def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, ob
             min(fitted, key=lambda candidate: candidate.regularizer.total, default=None),
             tuple(candidates),
         )
+
+
+def _exchanged(task: Task, findings: list[Finding], store: Store) -> Iterator[Finding]:
+    """Findings in which the best candidate of another n is the best where it fits too and has a smaller R."""
+    for finding in findings:
+        others = [other.best for other in findings if other.best and other is not finding]
+        for candidate in sorted(others, key=lambda other: other.regularizer.total):
+            carried = _carried(task, finding, candidate, store)
+            if carried is not None:
+                finding = replace(finding, best=carried, candidates=(*finding.candidates, carried))
+                break
+        yield finding
+
+
+def _carried(task: Task, finding: Finding, candidate: Candidate, store: Store) -> Candidate | None:
+    """A candidate of another n as one of this n, if it has a smaller R than the best here and fits."""
+    n, context = finding.n, task.context_for(finding.n)
+    model = with_context(store.model(candidate), context)
+    terms = Regularizer.of(model)
+    if finding.best and terms.total >= finding.best.regularizer.total:
+        return None
+    to_fit, to_test = _instances(task, n)
+    if not to_fit.fitted(model):
+        return None
+    carried = replace(
+        candidate,
+        n=n,
+        regularizer=terms,
+        variation=translation_variation(model),
+        right=to_test.correct(model),
+        asked=to_test.count,
+        found_at=candidate.n,
+    )
+    store.save(carried, model)
+    return carried
+
+
+def _instances(task: Task, n: int) -> tuple[Instances, Instances]:
+    """What T_n has to be fitted to, and what it is tested on."""
+    fitted, tested = _ranges(task, n)
+    context = task.context_for(n)
+    return (
+        instances(task, *fitted, context, purpose="validation"),
+        instances(task, *tested, context, purpose="test"),
+    )
 
 
 class _Attempt:
@@ -304,16 +349,18 @@ class _Attempt:
         return self._train(self.search.fit_steps, self.search.learning_rate, "fitting", until_fitted=True)
 
     def _squeeze(self) -> None:
-        """Raise the penalties round by round while the fit stays exact, and keep the model of least R."""
-        search = self.search
-        penalty, decay = search.penalty, search.decay
+        """Train with penalties as great as an exact fit bears, and keep the model of least R."""
+        search, level, exact = self.search, 0, copy.deepcopy(self.model.state_dict())
         for _ in range(search.rounds):
             note = f"R {self.least.total:.1f}" if self.least else "no R yet"
-            if not self._train(search.round_steps, search.learning_rate / 2, note, penalty, decay):
-                return
-            self.rounds += 1
-            self._keep()
-            penalty, decay = penalty * search.penalty_factor, decay * search.decay_factor
+            penalty, decay = search.penalty * search.penalty_factor**level, search.decay * search.decay_factor**level
+            if self._train(search.round_steps, search.learning_rate / 2, note, penalty, decay):
+                self.rounds += 1
+                self._keep()
+                level, exact = level + 1, copy.deepcopy(self.model.state_dict())
+            else:
+                level -= 1
+                self.model.load_state_dict(exact)
 
     def _train(
         self,
@@ -324,11 +371,11 @@ class _Attempt:
         decay: float | None = None,
         until_fitted: bool = False,
     ) -> bool:
-        """Take steps with a rate that falls to a tenth; whether the last test was passed."""
+        """Take steps with a rate that falls to a fiftieth; whether the last test was passed."""
         self.optimizer.weight_decay = 0.01 if decay is None else decay
         fitted = False
         for step, batch in enumerate(self._batches(steps)):
-            now = rate * (1 - 0.9 * step / steps)
+            now = rate * (1 - 0.98 * step / steps)
             training_loss(self.model, batch, penalty).backward()
             self.optimizer.step(now)
             if decay is not None:

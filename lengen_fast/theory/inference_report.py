@@ -11,13 +11,14 @@ from lengen_fast.reporting import COLOURS, write_figure
 from lengen_fast.theory.inference import Finding, Inference
 from lengen_fast.theory.regularizer import Regularizer
 
+GREY = "#5f6b77"
 PARTS = ("size", "precision", "value rank", "norms", "positional")
 SHADES = ("#35424e", "#5f6b77", "#8e99a4", "#bcc5cd", "#d1542c")
 
 
 def rows(result: Inference) -> list[list[str]]:
     """Header and lines of the table: R(T_n) by parts, and what T_n says of the lengths above n/2."""
-    table = [["n", "fitted on", *PARTS, "R", "agreement", "95% interval", "tested on", "shape", "steps"]]
+    table = [["n", "fitted on", *PARTS, "R", "agreement", "95% interval", "tested on", "shape", "found"]]
     return table + [_row(finding) for finding in result.findings]
 
 
@@ -34,7 +35,7 @@ def _row(finding: Finding) -> list[str]:
             "-",
             finding.tested_on,
             "-",
-            f"{steps:,}",
+            f"not in {steps:,} steps",
         ]
     low, high = wilson_interval(best.right, best.asked)
     return [
@@ -46,7 +47,7 @@ def _row(finding: Finding) -> list[str]:
         "exact" if finding.exhaustive[1] else f"{low:.2%} to {high:.2%}",
         finding.tested_on,
         str(best.shape),
-        f"{best.steps:,}",
+        f"in {best.steps:,} steps" if best.found_at is None else f"at n = {best.found_at}",
     ]
 
 
@@ -95,10 +96,12 @@ def save_figure(results: Sequence[Inference], path: Path) -> None:
         _draw_lines(left, right, result, colour)
     _finish(left, "R of the best $T_n$ found", results)
     left.set_ylim(bottom=0)
-    _finish(right, "agreement on lengths n/2 to n", results)
+    left.plot([], [], linestyle="none", marker=".", markersize=4, color=GREY, label="other exact fits")
+    left.plot([], [], linestyle="none", marker="x", color=GREY, label="no exact fit found")
+    _finish(right, "strings of lengths above n/2, up to n, that $T_n$ gets right", results)
     right.set_ylim(-0.03, 1.05)
     right.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     panels = lower.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, result in zip(panels, results, strict=True):
         _draw_parts(axes, result)
@@ -127,13 +130,18 @@ def _draw_lines(left, right, result: Inference, colour: str) -> None:
 
 
 def _draw_parts(axes, result: Inference) -> None:
-    found = [finding for finding in result.findings if finding.best]
-    bottom = [0.0] * len(found)
+    found = [(place, finding.best) for place, finding in enumerate(result.findings) if finding.best]
+    places, bottom = [place for place, _ in found], [0.0] * len(found)
     for index, (name, shade) in enumerate(zip(PARTS, SHADES, strict=True)):
-        heights = [float(parts(finding.best.regularizer)[index]) for finding in found]
-        axes.bar(range(len(found)), heights, bottom=bottom, color=shade, width=0.65, label=name)
+        heights = [float(parts(best.regularizer)[index]) for _, best in found]
+        axes.bar(places, heights, bottom=bottom, color=shade, width=0.65, label=name)
         bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
-    axes.set_xticks(range(len(found)), [str(finding.n) for finding in found])
+    for index, finding in enumerate(result.findings):
+        if not finding.best:
+            note = dict(xytext=(0, 4), textcoords="offset points", rotation=90, ha="center", va="bottom")
+            axes.annotate("not fitted", (index, 0), fontsize=8, color=GREY, **note)
+    axes.set_xlim(-0.6, len(result.findings) - 0.4)
+    axes.set_xticks(range(len(result.findings)), [str(finding.n) for finding in result.findings])
     axes.set_title(result.task, fontsize=9)
     axes.set_xlabel("n", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

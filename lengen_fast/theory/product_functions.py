@@ -198,13 +198,22 @@ def learn(
         ValueError: the target or a setting is not usable.
     """
     protocol = protocol or Protocol()
-    wanted = condition(target, protocol.positions) * HEIGHT
+    wanted = _wanted(target, protocol)
     check_split(protocol.positions, reach, longest_period)
     products = _train(wanted, protocol, observer or (lambda step: None))
-    errors = (products - wanted).square()
+    return assess(target, protocol, products, reach=reach, longest_period=longest_period)
+
+
+def assess(target: str, protocol: Protocol, products: Tensor, *, reach: int = 8, longest_period: int = 12) -> Learned:
+    """Products [n, n] fp64 that were trained towards a target, with their losses and parts; see ``learn``."""
+    errors = (products - _wanted(target, protocol)).square()
     losses = tuple(float((errors * _all_windows(protocol.positions, w)).sum()) for w in protocol.test_windows)
     parts = split(products, reach, longest_period)
     return Learned(expression(target), protocol, products, losses, parts, published_losses(target, protocol))
+
+
+def _wanted(target: str, protocol: Protocol) -> Tensor:
+    return condition(target, protocol.positions) * HEIGHT
 
 
 def published_losses(target: str, protocol: Protocol) -> tuple[float, float, float] | None:
