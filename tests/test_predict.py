@@ -123,7 +123,7 @@ def test_regular_expressions(regex, alphabet, ape, nope):
 
 def test_claims_are_worded_by_what_is_known():
     verdict = predict_regex("(a|b)*b")
-    assert verdict.question == "the state of the automaton after every prefix"
+    assert verdict.question == "the state of the minimal automaton after every prefix"
     assert "2608.13433" in verdict.nope.claim
     assert "At the last symbol itself" in verdict.nope.claim
     assert "At the last symbol itself" not in lf.predict("last_zero").nope.claim
@@ -134,13 +134,35 @@ def test_claims_are_worded_by_what_is_known():
     assert "modulo 3" in lf.predict("tomita_6").ape.claim
 
 
-def test_states_may_be_harder_than_acceptance():
-    """Every string is accepted, but the state tells the parity of the length."""
+def test_what_is_decided_is_the_language_and_not_its_presentation():
+    """Every string is accepted, whatever the states of a needlessly large automaton count."""
     automaton = Automaton(("a",), [[1], [0]], [True, True])
-    assert outcomes(lf.predict(automaton)) == ("generalizes", "fails")
+    verdict = lf.predict(automaton)
+    assert outcomes(verdict) == ("generalizes", "generalizes")
+    assert verdict.subject == "automaton with 2 states, 1 when minimal"
     accepted = lf.predict(automaton, question="acceptance")
     assert outcomes(accepted) == ("generalizes", "generalizes")
     assert "end symbol" in accepted.question
+
+
+def test_a_program_is_its_own_evidence():
+    for text in ("NEXT_a := Q_a", "NEXT_a := #Q_a < 3"):
+        program = parse(f"alphabet a b\n{text}\n")
+        verdict = lf.predict(program)
+        assert outcomes(verdict) == ("generalizes", "generalizes")
+        assert verdict.ape.program is verdict.nope.program is program
+    verdict = lf.predict(parse("alphabet a b\nNEXT_a := exists[j <= i, j = i - 1] Q_a\n"))
+    assert outcomes(verdict) == ("generalizes", "fails")
+    assert verdict.ape.reach == 1
+
+
+def test_a_task_with_the_name_of_another_is_judged_by_itself():
+    parity = lf.task_from_function(
+        lambda rng, n: (x := rng.integers(0, 2, n), [x.sum() % 2]), symbols="01", name="binary_majority"
+    )
+    assert "generalizes" not in outcomes(lf.predict(parity))
+    other = lf.task_from_function(lambda rng, n: (rng.integers(0, 2, n), [0]), symbols="xy", name="sort")
+    assert "library" not in lf.predict(other).ape.claim
 
 
 def test_labels_may_be_easier_than_states():

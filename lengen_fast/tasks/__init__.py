@@ -90,7 +90,7 @@ def task(name: str, *, symbols: int | None = None, labels: str | None = None) ->
         return found
     if not found.alphabet_grows:
         raise ValueError(f"symbols is {symbols!r}, but the alphabet of {name} is fixed; leave it out")
-    return found._with_alphabet(check_integer("symbols", symbols, 1, LONGEST_LENGTH))
+    return found.with_alphabet(check_integer("symbols", symbols, 1, LONGEST_LENGTH))
 
 
 def from_definition(definition: dict) -> Task:

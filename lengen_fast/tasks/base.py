@@ -145,9 +145,10 @@ class Task:
         longest = check_integer("longest", longest, 0, LONGEST_LENGTH)
         if not self.alphabet_grows or longest <= self.max_length:
             return self
-        return self._with_alphabet(longest)
+        return self.with_alphabet(longest)
 
-    def _with_alphabet(self, symbols: int) -> Task:
+    def with_alphabet(self, symbols: int) -> Task:
+        """The task over so many symbols, for tasks whose alphabet grows."""
         return replace(self, symbols=replace(self.symbols, count=symbols))
 
     @property

@@ -9,9 +9,8 @@ import numpy as np
 
 from lengen_fast.automata import Automaton
 from lengen_fast.tasks import Task
-from lengen_fast.tasks import task as task_named
 from lengen_fast.theory import regular
-from lengen_fast.theory.checks import check_task
+from lengen_fast.theory.checks import Disagreement, check_task
 from lengen_fast.theory.communication import FoolingFamily, fooling_family
 from lengen_fast.theory.confusion import Word
 from lengen_fast.theory.crasp import Program, program_for
@@ -33,15 +32,23 @@ Outlooks = tuple[Outlook, Outlook]
 
 def outlooks(task: Task) -> Outlooks:
     """The verdicts with learned absolute positions and without any."""
-    small = task_named(task.name, symbols=SYMBOLS_TRIED) if task.alphabet_grows else task
-    program = program_for(small)
-    if program is None:
+    small = task.with_alphabet(SYMBOLS_TRIED) if task.alphabet_grows else task
+    ape = _by_library(small)
+    if ape is None:
         return _by_oracle(small)
-    ape = _solved(small, "ape", program, "The program of the standard library")
-    if program.fragment == "[]":
+    if ape.program.fragment == "[]":
         return ape, replace(ape, positions="nope")
     _, nope = _by_oracle(small)
     return ape, nope
+
+
+def _by_library(task: Task) -> Outlook | None:
+    """The program of the standard library that has the task's name, if it is right on the task."""
+    try:
+        program = program_for(task)
+        return None if program is None else _solved(task, "ape", program, "The program of the standard library")
+    except (Disagreement, ValueError):  # another task of that name
+        return None
 
 
 def _solved(task: Task, positions: str, program: Program, whose: str) -> Outlook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,12 +16,12 @@ from lengen_fast.theory.crasp import Program
 from lengen_fast.theory.crasp.syntax import BOS
 from lengen_fast.theory.learning import learn, short_length
 from lengen_fast.theory.proof import prove
-from lengen_fast.theory.regular import Machine, outlooks
+from lengen_fast.theory.regular import Machine, known_at_last_symbol, outlooks, without_positions
 from lengen_fast.theory.synthesis import next_lines
-from lengen_fast.theory.verdict import FRAGMENTS, GENERALIZES, UNKNOWN, Outlook, Verdict
+from lengen_fast.theory.verdict import FAILS, FRAGMENTS, GENERALIZES, UNKNOWN, Outlook, Verdict
 
 QUESTIONS = {
-    "states": "the state of the automaton after every prefix",
+    "states": "the state of the minimal automaton after every prefix",
     "acceptance": "acceptance of whole strings, at an end symbol",
 }
 MOST_PROGRAM_SYMBOLS = 8
@@ -39,9 +40,10 @@ def predict(
         what: a task or its name, a regular expression (:meth:`Automaton.from_regex`), an automaton, or a program. A
             text that names a task is that task.
         alphabet: the symbols of a regular expression, in order; None: those that occur in it.
-        question: for automata and expressions: ``"states"``, the state after every prefix where the symbol that comes
-            last is not seen by itself (the convention of arXiv 2608.13433), or ``"acceptance"`` of whole strings at an
-            end symbol, for which states that accept the same continuations count as one.
+        question: for automata and expressions: ``"states"``, the state of the minimal automaton after every prefix,
+            where the symbol that comes last is not seen by itself (the convention of arXiv 2608.13433), or
+            ``"acceptance"`` of whole strings at an end symbol. Outcomes are the same: minimal states differ in what
+            they accept behind them.
 
     Raises:
         TypeError: ``what`` is none of these.
@@ -74,6 +76,9 @@ def predict_regex(regex: str, alphabet: Sequence[str] | None = None, *, question
 def _predict_automaton(automaton: Automaton, subject: str, question: str) -> Verdict:
     if question not in QUESTIONS:
         raise ValueError(f"question is {question!r}; it must be {' or '.join(map(repr, QUESTIONS))}")
+    given, automaton = automaton.states, automaton.minimal()
+    if automaton.states < given:
+        subject = f"{subject}, {automaton.states} when minimal"
     marks = np.arange(automaton.states) if question == "states" else automaton.accepting
     machine = Machine.of(automaton, marks, "the state")
     return Verdict(subject, QUESTIONS[question], *outlooks(machine))
@@ -92,18 +97,25 @@ def _predict_language(language: Language) -> Verdict:
 
 
 def _predict_program(program: Program) -> Verdict:
-    """A program is its own evidence; if what it computes is regular, whether it needs positions is decided."""
+    """A program is its own evidence; if it uses positions and says something regular, whether it must is decided."""
     question = f"what the program computes at every position ({program.fragment})"
+    claim = f"The program itself, which is in C-RASP{program.fragment}."
+    ape = Outlook("ape", GENERALIZES, claim, "its fragment, which says all", program)
+    return Verdict("program", question, ape, _program_without_positions(program, ape))
+
+
+def _program_without_positions(program: Program, ape: Outlook) -> Outlook:
+    if program.fragment == "[]":
+        return replace(ape, positions="nope")
     machine = _machine_of(program)
     if machine is None:
-        claim = f"The program itself, which is in C-RASP{program.fragment}."
-        ape = Outlook("ape", GENERALIZES, claim, "nothing but its fragment", program)
-        if program.fragment == "[]":
-            return Verdict("program", question, ape, Outlook("nope", GENERALIZES, claim, ape.checked, program))
         claim = f"The program uses {program.fragment}; whether one of {FRAGMENTS['nope']} says the same is not known."
-        checked = "no automaton with few states computes what it does"
-        return Verdict("program", question, ape, Outlook("nope", UNKNOWN, claim, checked))
-    return Verdict("program", question, *outlooks(machine))
+        return Outlook("nope", UNKNOWN, claim, "no automaton with few states computes what it does")
+    nope = without_positions(machine)
+    if nope.outcome == FAILS and known_at_last_symbol(machine):
+        claim = f"A program of {FRAGMENTS['nope']} that sees the last symbol says the same, but none is written down."
+        return Outlook("nope", UNKNOWN, claim, "the balanced counts before each last symbol")
+    return nope
 
 
 def _machine_of(program: Program) -> Machine | None:

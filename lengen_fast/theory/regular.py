@@ -62,11 +62,12 @@ class Machine:
 
 def outlooks(machine: Machine) -> tuple[Outlook, Outlook]:
     """The verdicts with learned absolute positions and without any."""
-    nope = _without_positions(machine)
+    nope = without_positions(machine)
     return _with_positions(machine, nope), nope
 
 
-def _without_positions(machine: Machine) -> Outlook:
+def without_positions(machine: Machine) -> Outlook:
+    """The verdict without positions: decided either way."""
     joint = product(machine.automaton)
     decision = decide_product(joint)
     if decision.known:
@@ -77,12 +78,12 @@ def _without_positions(machine: Machine) -> Outlook:
         f"Not in C-RASP[] (arXiv 2608.13433): no balanced count tells the states {p} and {q} apart, and what is asked "
         f"depends on which of them it is."
     )
-    if _known_at_last_symbol(machine):
+    if known_at_last_symbol(machine):
         claim += " At the last symbol itself, where a transformer sees which one it is, a program of C-RASP[] knows."
     return _fails("nope", machine, witness, claim)
 
 
-def _known_at_last_symbol(machine: Machine) -> bool:
+def known_at_last_symbol(machine: Machine) -> bool:
     """Whether counting is enough where the last symbol of the prefix is seen: whatever it is, for what comes before."""
     for goals in machine.automaton.transitions.T:
         before, _ = machine.automaton.merged(machine.marks[goals])
