@@ -93,7 +93,8 @@ class Corrupted {
         return;
       }
     }
-    throw std::invalid_argument("found no member of length " + std::to_string(n) + " that one other symbol takes out of the language");
+    throw std::invalid_argument("of " + std::to_string(most_members) + " members of length " + std::to_string(n) +
+                                " one other symbol took none out of the language; draw 'negative' strings instead");
   }
 
  private:
