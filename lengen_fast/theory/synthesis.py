@@ -344,7 +344,7 @@ def _text(base: Automaton, sections: Sequence[_Section]) -> str:
         lines = []
         for name, text in reversed(section.lines):
             if section.wanted or name.startswith("STATE") or name in used:
-                used.update(re.findall(rf"[A-Z]+(?:_\d+)*(?:_(?:[A-Za-z0-9]+|<[^<>\s]+>|{_QUOTED.pattern}))?", text))
+                used.update(re.findall(rf"[A-Z]+(?:_(?:[A-Za-z0-9]+|<[^<>\s]+>|{_QUOTED.pattern}))*", text))
                 lines.append(f"{name} := {text}")
         if lines:
             kept += [*lines, f"\n# {section.title}"]
