@@ -17,8 +17,8 @@ MOST_SYMBOLS = 65_536
 LONGEST_RANGE = 1_000_000
 """The numbers that a range in a family may have."""
 
-MOST_DIGITS = 18
-"""Of a number in a program; the interpreter counts in 64 bits."""
+MOST_DIGITS = 100
+"""Of a number in a program."""
 
 RESERVED_SYMBOLS = (*SPECIAL_SYMBOLS, "<end>")
 
@@ -90,5 +90,5 @@ def number(token: Token, source: str) -> int:
     """The value of a number."""
     digits = str(token).lstrip("0") or "0"
     if len(digits) > MOST_DIGITS:
-        fail(source, token, f"this number has {len(digits)} digits, more than {MOST_DIGITS}")
+        fail(source, token, f"this number has {len(digits):,} digits, more than {MOST_DIGITS}")
     return int(digits)
