@@ -81,7 +81,12 @@ class Automaton:
                 if len(symbol) != 1 or symbol in RESERVED:
                     raise ValueError(f"alphabet has {symbol!r}; beside a regular expression a symbol is one character")
         check_expression(regex, alphabet)
-        alphabet = alphabet or _checked_alphabet(symbols_of(regex))
+        alphabet = alphabet or symbols_of(regex)
+        if not alphabet:
+            raise ValueError(
+                f"regex {regex!r} names no symbol, so the alphabet is empty: give its symbols, such as alphabet='ab', "
+                f"or on the command line --alphabet ab"
+            )
         try:
             partial = DFA.from_nfa(NFA.from_regex(regex, input_symbols=set(alphabet)), minify=True)
         except AutomatonException as error:
@@ -100,7 +105,7 @@ class Automaton:
         """
         alphabet = _checked_alphabet(alphabet)
         for what, state in (("start", start), *(("accepting", state) for state in accepting)):
-            if state not in transitions:
+            if not _is_in(state, transitions):
                 raise ValueError(
                     f"{what} names state {state!r}, which has no transitions; the states are {_listed(transitions)}"
                 )
@@ -132,6 +137,9 @@ class Automaton:
                 raise ValueError(f"the DFA has no {name!r}; it needs alphabet, start, accepting and transitions")
         alphabet, transitions, accepting = (content[name] for name in ("alphabet", "transitions", "accepting"))
         start = content.get("start", 0)
+        if not isinstance(alphabet, Sequence):
+            raise ValueError(f"the DFA has the alphabet {alphabet!r}; it must be a text or a list of symbols")
+        alphabet = _checked_alphabet(alphabet)
         if isinstance(transitions, Sequence) and not isinstance(transitions, str):
             for row in transitions:
                 if not isinstance(row, Sequence) or len(row) != len(alphabet):
@@ -157,7 +165,7 @@ class Automaton:
             ValueError: the file cannot be read, is no JSON, or holds no complete automaton.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             return cls.from_dict(content)
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
@@ -333,10 +341,18 @@ def _check_row(state: object, row: object, alphabet: tuple[str, ...], states: Ma
             raise ValueError(
                 f"state {state!r} has a transition for {symbol!r}, which is not in the alphabet {_listed(alphabet)}"
             )
-        if target not in states:
+        if not _is_in(target, states):
             raise ValueError(
                 f"state {state!r} leads to {target!r} at {symbol!r}, an unknown state; the states are {_listed(states)}"
             )
+
+
+def _is_in(state: object, states: Mapping) -> bool:
+    """Whether a state is there, also for what cannot be one, such as a list."""
+    try:
+        return state in states
+    except TypeError:
+        return False
 
 
 def _listed(names: Collection) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lengen_fast.lengths import Length
     from lengen_fast.tasks import Task
     from lengen_fast.theory.crasp import Program
 
@@ -18,6 +19,8 @@ LONGEST_TEST = 1024  # tokens, unless asked otherwise
 
 def check(options: argparse.Namespace) -> None:
     """What a program uses, and with a task how often it is right."""
+    if options.length is not None and options.task is None:
+        raise ValueError("--length is of the strings of a task: add --task, or leave it out")
     program, task = program_and_task(options)
     properties = program.properties
     facts = {
@@ -67,10 +70,16 @@ def compile_(options: argparse.Namespace) -> None:
     from lengen_fast.evaluation import evaluate
     from lengen_fast.theory import compiler
 
+    if options.lengths is not None and options.task is None:
+        raise ValueError("--lengths are of the strings of a task: add --task, or leave them out")
+    if options.test_length is not None and options.test_length < 1:
+        raise ValueError(f"--test-length is {options.test_length}; it must be 1 or more")
     program, task = program_and_task(options)
     lengths = options.lengths or (None if task is None else [_longest_range(task, options.max_length)])
     dtype = getattr(torch, options.dtype)
     model = program.compile(options.max_length, dtype)
+    for each in options.lengths or ():
+        _check_guaranteed(task, each, model.guarantee.tokens)
     length = min(options.max_length, LONGEST_TEST if options.test_length is None else options.test_length)
     tested = compiler.verify(program, model, length, TESTED_STRINGS)
     facts = {**asdict(model.guarantee), "tested": {"length": length, **asdict(tested)}}
@@ -100,6 +109,8 @@ def program_and_task(options: argparse.Namespace) -> tuple[Program, Task | None]
     task = None if getattr(options, "task", None) is None else find_task(options.task)
     text = _text(options.file)
     alphabet = None if options.alphabet is None else options.alphabet.split()
+    if alphabet == []:
+        raise ValueError("--alphabet is empty; give symbols with spaces between them, such as --alphabet 'a b'")
     if alphabet is None and crasp.standard.is_template(text):
         alphabet = _alphabet_of_template(options.file, task)
     program = crasp.parse(text, alphabet)
@@ -113,9 +124,14 @@ def _text(file: str) -> str:
 
     path = Path(file)
     if not path.exists() and path.name == file:
-        return standard.source(file)
+        try:
+            return standard.source(file)
+        except ValueError as error:
+            raise ValueError(f"there is no file {file!r}, and {error}") from None
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"the program {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: {error}") from error
 
@@ -148,6 +164,20 @@ def _right(program: Program, task: Task, options: argparse.Namespace) -> list[di
             }
         )
     return found
+
+
+def _check_guaranteed(task: Task, length: Length, guaranteed: int) -> None:
+    """Raise a ValueError for strings that are longer than the model is sure to be right on."""
+    from lengen_fast.lengths import bounds, label
+
+    low, high = bounds(length)
+    task.check_lengths(low, high)
+    tokens = task.tokens_at(high)
+    if tokens > guaranteed:
+        raise ValueError(
+            f"--lengths has {label(length)}, whose strings have up to {tokens:,} tokens; the model is guaranteed for "
+            f"{guaranteed:,}: shorten them"
+        )
 
 
 def _longest_range(task: Task, tokens: int) -> tuple[int, int]:

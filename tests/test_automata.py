@@ -1,6 +1,7 @@
 """Automata against Python's own regular expressions and against brute force."""
 
 import itertools
+import json
 import re
 
 import numpy as np
@@ -59,3 +60,38 @@ def test_a_table_of_the_wrong_shape_or_with_unknown_states_is_refused():
         Automaton(("a",), [[0, 1], [1, 0]], [True, False])
     with pytest.raises(ValueError, match=r"out of the states 0\.\.1"):
         Automaton(("a",), [[2], [0]], [True, False])
+
+
+ONE_STATE = {"alphabet": "a", "start": 0, "accepting": [0], "transitions": [[0]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accepting": [[1]]}, r"accepting names state \[1\], which has no transitions; the states are 0"),
+        ({"start": [0]}, r"start names state \[0\], which has no transitions; the states are 0"),
+        ({"transitions": [[[0]]]}, r"state 0 leads to \[0\] at 'a', an unknown state; the states are 0"),
+        ({"alphabet": 7}, "the alphabet 7; it must be a text or a list of symbols"),
+        ({"alphabet": [["a"]]}, r"alphabet has \['a'\]; a symbol must be a string"),
+        ({"alphabet": ""}, "the alphabet is empty"),
+    ],
+)
+def test_a_file_with_a_mistake_is_named_with_the_entry(change, words, tmp_path):
+    path = tmp_path / "dfa.json"
+    path.write_text(json.dumps(ONE_STATE | change))
+    with pytest.raises(ValueError, match=rf"dfa\.json: .*{words}"):
+        Automaton.from_file(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    path = tmp_path / "dfa.json"
+    path.write_text(json.dumps(ONE_STATE), encoding="utf-8-sig")
+    assert Automaton.from_file(path).accepts([0])
+
+
+def test_an_expression_without_symbols_needs_an_alphabet():
+    with pytest.raises(
+        ValueError, match=r"regex '\(\)' names no symbol.*alphabet='ab', or on the command line --alphabet"
+    ):
+        Automaton.from_regex("()")
+    assert Automaton.from_regex("()", "a").accepts([])

@@ -329,6 +329,10 @@ def test_integers_that_do_not_fit_the_dtype_are_not_guaranteed():
         (lambda p: p.compile(0), ValueError, "max_length is 0"),
         (lambda p: p.compile(2.5), TypeError, "max_length"),
         (lambda p: p.compile(5, torch.int8), ValueError, "dtype must be one of torch.bfloat16"),
+        (lambda p: p.compile(5, "float23"), ValueError, "dtype must be one of .* or its name, got 'float23'"),
+        (lambda p: p.compile(5, task="parities"), ValueError, "there is no task 'parities'"),
+        (lambda p: p.compile(5, task=7), TypeError, "task is 7; it must be a task"),
+        (lambda p: compiler.verify(p, p.compile(5), 0), ValueError, "length is 0"),
         (lambda p: p.compile(5, task=lf.task("majority")), ValueError, "has not the alphabet of task majority"),
         (lambda p: parse("alphabet a\nX := Q_a").compile(5), ValueError, "predicts nothing"),
     ],
@@ -336,6 +340,12 @@ def test_integers_that_do_not_fit_the_dtype_are_not_guaranteed():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(parse(COUNTING))
+
+
+def test_a_dtype_and_a_task_may_be_named():
+    assert parse(COUNTING).compile(5, "float64").guarantee.dtype == "float64"
+    program, task = standard.program("binary_majority"), lf.task("binary_majority")
+    assert program.compile(9, task="binary_majority").config == program.compile(9, task=task).config
 
 
 def test_too_wide_a_model_is_refused(monkeypatch):

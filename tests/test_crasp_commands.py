@@ -134,13 +134,21 @@ def test_a_bad_program_is_a_sentence_and_a_caret(command, text, sentence, caret,
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["check", "nothing"], 2, "no program for 'nothing'"),
-        (["check", "no/such.crasp"], 1, "no/such.crasp"),
+        (["check", "nothing"], 2, "there is no file 'nothing', and the standard library has no program for 'nothing'"),
+        (["check", "no/such.crasp"], 2, "the program no/such.crasp cannot be read: No such file"),
+        (["check", "."], 2, "the program . cannot be read: Is a directory"),
+        (["check", "dyck_1", "--length", "5:2"], 2, "--length is of the strings of a task: add --task"),
+        (["check", "unique_copy", "--alphabet", ""], 2, "--alphabet is empty"),
+        (["check", "unique_copy", "--alphabet", "a <sep>"], 2, "<sep> is no symbol of an alphabet"),
         (["check", "majority", "--task", "binary_majority"], 2, "has not the alphabet of task binary_majority"),
         (["check", "sort", "--task", "nonsense"], 2, "there is no task 'nonsense'"),
         (["check", "dyck_1", "--alphabet", "a b"], 2, "it cannot take a b"),
         (["run", "dyck_1", "a"], 2, "'a' is no token of the program"),
         (["run", "dyck_1", "(", "--offset", "-1"], 2, "offset must not be negative"),
+        (["run", "dyck_1", "(", "--offset", "9" * 20], 2, "offset must be at most 4611686018427387904"),
+        (["run", "dyck_1", "(", "--offset", str(2**63)], 2, "offset must be at most 4611686018427387904"),
+        (["compile", "dyck_1", "--max-length", "9", "--lengths", "5"], 2, "--lengths are of the strings of a task"),
+        (["compile", "dyck_1", "--max-length", "9", "--test-length", "0"], 2, "--test-length is 0; it must be 1 or"),
         (["compile", "dyck_1", "--max-length", "0"], 2, "max_length is 0"),
         (["compile", "dyck_1", "--max-length", "999999999"], 2, "guaranteed exact up to 8,388,608 tokens"),
         (["compile", "dyck_1", "--max-length", "20000", "--dtype", "float16"], 2, "dtype=torch.float32 reaches"),
@@ -155,6 +163,27 @@ def test_wrong_use_is_one_sentence(arguments, code, words, capsys):
     error = lengen(capsys, *arguments, code=code).err
     assert words in error.splitlines()[0]
     assert error.startswith("lengen: error: ")
+
+
+def test_lengths_beyond_the_guarantee_are_refused(capsys):
+    command = ["compile", "binary_majority", "--task", "binary_majority", "--max-length", "104", "--dtype", "float16"]
+    error = lengen(capsys, *command, "--lengths", "50", "50:20000", code=2).err
+    assert "--lengths has 50:20000, whose strings have up to 20,00" in error
+    assert "the model is guaranteed for 16,384" in error
+
+
+def test_a_template_in_a_file_needs_an_alphabet(capsys, tmp_path):
+    path = tmp_path / "template.crasp"
+    path.write_text("alphabet *\nfor s in SIGMA: NEXT_s := Q_s\n")
+    assert "on the command line --alphabet 'a b'" in lengen(capsys, "check", path, code=2).err
+    printed = lengen(capsys, "check", path, "--alphabet", "' it's")
+    assert """outputs:   NEXT_"'" NEXT_"it's\"""" in printed.out
+
+
+def test_a_byte_order_mark_is_no_part_of_a_program(capsys, tmp_path):
+    path = tmp_path / "marked.crasp"
+    path.write_text(PROGRAM, encoding="utf-8-sig")
+    assert "outputs:   NEXT_a NEXT_<eos>" in lengen(capsys, "check", path).out
 
 
 @pytest.mark.parametrize("action", ["check", "run", "compile"])

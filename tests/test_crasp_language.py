@@ -4,11 +4,18 @@ import pytest
 from crasp_oracle import program_texts
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 import lengen_fast as lf
 from lengen_fast.theory.crasp import CraspError, syntax
 
 parse = lf.theory.parse
+SYMBOLS = st.one_of(
+    st.sampled_from(
+        ["'", '"', "it's", "'\"", "<a>", "<1>", "<<", "1a", "a_b", "not", "in", "..", "(", "#", "é", "u", "007"]
+    ),
+    st.text(st.sampled_from("'\"<>_a1#,-("), min_size=1, max_size=4),
+)
 
 
 def lines(text, **options):
@@ -110,6 +117,45 @@ def test_symbols_that_are_no_words_are_quoted():
     assert program.legal(program.encode("( )"))[:, 1].tolist() == [False, False]
 
 
+@given(st.lists(SYMBOLS, min_size=1, max_size=4, unique=True))
+@hypothesis_settings(max_examples=80)
+def test_programs_over_any_symbols_are_printed_and_read_back(alphabet):
+    text = "alphabet *\nfor s in SIGMA: B_s := exists[j <= i, j = i - 1] Q_s\nfor s in SIGMA: NEXT_s := Q_s or B_s"
+    program = parse(text, alphabet)
+    again = parse(str(program))
+    assert again.alphabet == tuple(alphabet)
+    assert again.lines == parse(str(again)).lines
+    assert [(x.name, x.expression) for x in again.lines] == [(x.name, x.expression) for x in program.lines]
+    assert again.next_names == program.next_names
+
+
+def test_a_quoted_symbol_may_hold_a_quote():
+    text = (
+        'alphabet "it\'s" \'"\' "\'""" \'a\'\'b\'\nNEXT_"it\'s" := Q_\'"\' or Q_"\'"""\nfor s in {"it\'s"}: X_s := Q_s'
+    )
+    program = parse(text)
+    assert program.alphabet == ("it's", '"', "'\"", "a", "b")
+    assert program.outputs == ('NEXT_"it\'s"',)
+    assert program.legal(program.encode(["it's", '"', "'\""]))[:, 0].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "what"),
+    [
+        ([], "the alphabet is empty"),
+        (["<bos>"], "<bos> is no symbol of an alphabet: every program has it"),
+        (["<end>"], "<end> is no symbol of an alphabet"),
+        (["a b"], "must be a text without spaces"),
+        ([""], "must be a text without spaces"),
+        ([7], "7 is no symbol of an alphabet"),
+        (["a", "a"], "a symbol stands twice"),
+    ],
+)
+def test_a_template_refuses_symbols_that_no_program_can_name(alphabet, what):
+    with pytest.raises(CraspError, match=what):
+        parse("alphabet *\nX := true", alphabet)
+
+
 def test_end_is_another_name_of_eos():
     assert parse("alphabet a\nNEXT_<end> := Q_<end>").outputs == ("NEXT_<eos>",)
 
@@ -184,6 +230,17 @@ def test_what_is_printed_is_read_back_as_the_same_lines(text):
         ("alphabet a\nfor s in SIGMA: X_s := s", (2, 24), "write Q_s"),
         ("alphabet a\nNEXT_b := true", (2, 1), "predicts no symbol"),
         ("alphabet a\nNEXT_a := #Q_a", (2, 1), "must be a Boolean"),
+        ("alphabet <end>\nX := true", (1, 1), "<end> is no symbol of an alphabet: every program has it"),
+        ("alphabet 5..2\nX := true", (1, 1), "the alphabet is empty"),
+        ("alphabet 0..99999999999\nX := true", (1, 10), "has 100,000,000,000 numbers, more than 65,536"),
+        ("alphabet a\nX := position mod 1000000007 = 1", (2, 6), "the period is 1000000007, more than 65536"),
+        ("alphabet a\nX := REL(1000000007, 1)", (2, 6), "the period is 1000000007, more than 65536"),
+        ("alphabet a\nfor k in 0..9999999999: X_k := true", (2, 10), "10,000,000,000 numbers, more than 1,000,000"),
+        ("alphabet a\nfor k in 0..9999, l in 0..9999: X_k_l := true", (2, 5), "100,000,000 members, more than 1,000"),
+        ("alphabet a\nX := any(k in 0..9999, l in 0..9999: Q_a)", (2, 10), "100,000,000 members, more than 1,000,0"),
+        ("alphabet a\nX := #Q_a >= " + 5000 * "9", (2, 14), "this number has 5,000 digits, more than 100"),
+        ("alphabet a\nX := " + 3000 * "not " + "Q_a", (2, 254), "nested more than 64 deep"),
+        ("alphabet a\nX := " + 500 * "Q_a ? 1 : (" + "1" + 500 * ")" + " >= 1", (2, 666), "nested more than 64"),
     ],
 )
 def test_errors_say_what_and_where(text, place, what):
@@ -198,6 +255,57 @@ def test_errors_say_what_and_where(text, place, what):
     assert caret.index("^") == 4 + place[1] - 1
 
 
+def test_what_walks_over_an_expression_has_no_depth_in_long_sums_and_chains():
+    head = "alphabet a b\n"
+    assert lines(head + "X := " + " + ".join(600 * ["#Q_a"]) + " >= 1") == {"X": "1 <= 600 * #[j <= i] Q_a"}
+    assert lines(head + "X := #Q_b " + 600 * "- #Q_a " + ">= 1") == {"X": "1 <= #[j <= i] Q_b - 600 * #[j <= i] Q_a"}
+    assert lines(head + "X := " + 900 * "(" + "Q_a" + 900 * ")") == {"X": "Q_a"}
+    assert lines(head + "for k in 0..1 where k = 1 " + 600 * "+ 1 - 1 " + ": X_k := Q_a") == {"X_1": "Q_a"}
+    assert lines(head + "X := exists[j = i" + 600 * " - 1" + "] Q_a") == lines(head + "X := exists[j = i - 600] Q_a")
+    for word in ("and", "or"):
+        program = parse(head + "NEXT_a := " + f" {word} ".join(1000 * ["Q_a", "Q_b"]))
+        assert program.legal(program.encode("a"))[0, 0] == (word == "or")
+
+
+@pytest.mark.parametrize(
+    ("open_", "close"), [("not ", ""), ("exists (", ")"), ("((Q_a ? 1 : 0) + (", " ? 1 : 0)) < 1")]
+)
+def test_what_is_nested_as_deeply_as_may_be_is_read_printed_and_run(open_, close):
+    def text(depth):
+        return "alphabet a\nX := " + depth * open_ + "Q_a" + depth * close
+
+    deepest = next(depth for depth in range(64, 0, -1) if reads(text(depth)))
+    program = parse(text(deepest))
+    assert str(program).count("Q_a") >= 1
+    assert program.run(program.encode("a"))["X"].shape == (1,)
+    assert program.properties.fragment == "[]"
+
+
+def reads(text):
+    try:
+        return bool(parse(text))
+    except CraspError as error:
+        assert "nested more than 64 deep" in error.sentence  # noqa: PT017
+        return False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for k in 0..999999: X_k := position mod 60000 != 1",
+        "for k in 0..9999: X_k := REL(1000, 1)",
+        "for k in 0..9999: X_k := exists[j <= i, j >= i - 4000] Q_a",
+        "for k in 0..999: X_k := any(l in 0..9999 where l < 0: Q_a)",
+    ],
+)
+def test_what_families_write_out_is_bounded_as_a_whole(text, monkeypatch):
+    from lengen_fast.theory.crasp import expansion
+
+    monkeypatch.setattr(expansion, "MOST_EXPRESSIONS", 20_000)
+    with pytest.raises(CraspError, match="more than 20000 expressions"):
+        parse(f"alphabet a\n{text}")
+
+
 def test_a_text_is_needed():
     with pytest.raises(TypeError, match="text must be the text of a program, got int"):
         parse(3)
@@ -206,7 +314,7 @@ def test_a_text_is_needed():
 def test_families_have_a_limit(monkeypatch):
     from lengen_fast.theory.crasp import expansion
 
-    text = "alphabet 0..400\nfor a, b, c in SIGMA: X_a_b_c := Q_a"
+    text = "alphabet 0..40\nfor a, b, c in SIGMA: X_a_b_c := Q_a"
     monkeypatch.setattr(expansion, "MOST_EXPRESSIONS", 1000)
     with pytest.raises(CraspError, match="more than 1000 expressions"):
         parse(text)

@@ -142,3 +142,21 @@ def test_conditions_hold_for_the_positive_examples_and_for_no_negative_one(data)
 def test_an_example_that_is_both_cannot_be_separated():
     with pytest.raises(ValueError, match="both positive and negative"):
         separate([Feature("A")], [[1], [2]], [[2]])
+
+
+@pytest.mark.parametrize("symbols", [["'", "a"], ["it's", '"'], ["(", ")"], ["'(", '")'], ["<1>", "1a"]])
+@pytest.mark.parametrize("window", [0, 1])
+def test_symbols_that_need_quotes(symbols, window):
+    plain = Automaton.from_regex("(ab)*aab*", "ab")
+    automaton = Automaton(symbols, plain.transitions, plain.accepting)
+    joint = product(automaton, window=window)
+    program = parse(synthesize(joint, decide_product(joint)))
+    assert program.alphabet == tuple(symbols)
+    assert prove(program, automaton, expected_lines(automaton)) is not None
+
+
+@pytest.mark.parametrize("symbol", ["<bos>", "<sep>", "<eos>", "<end>"])
+def test_symbols_that_every_program_has_are_refused(symbol):
+    automaton = Automaton([symbol], [[0]], [True])
+    with pytest.raises(ValueError, match=f"{symbol} is no symbol of an alphabet: every program has it; rename"):
+        synthesize(product(automaton), decide(automaton))

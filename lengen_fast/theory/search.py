@@ -22,7 +22,7 @@ from lengen_fast.tasks import Task
 from lengen_fast.theory.checks import sample
 from lengen_fast.theory.crasp import Program, parse, predicted_targets
 from lengen_fast.theory.crasp.bridge import input_symbols
-from lengen_fast.theory.crasp.syntax import quoted
+from lengen_fast.theory.crasp.syntax import header, quoted
 from lengen_fast.theory.linear import nullspace
 
 MOST_SYMBOLS, MOST_LEAVES, MOST_FEATURES = 30, 16, 600
@@ -276,7 +276,7 @@ def _program(task: Task, names: list[str], tree: _Leaf | _Fork) -> Program:
     cases = {symbol: _cases(tree, symbol, task) for symbol in (*alphabet, "<end>")}
     used = sorted({feature for paths in cases.values() for path in paths for feature, _, _ in path})
     short = {feature: f"C_{number}" for number, feature in enumerate(used, 1)}
-    lines = [f"alphabet {' '.join(alphabet)}", *(f"{short[feature]} := {names[feature]}" for feature in used)]
+    lines = [header(input_symbols(task)), *(f"{short[feature]} := {names[feature]}" for feature in used)]
     for symbol, paths in cases.items():
         texts = [" and ".join(f"{short[f]} {sign} {threshold}" for f, sign, threshold in path) for path in paths]
         texts = [f"({text})" if " and " in text and len(texts) > 1 else text or "true" for text in texts]

@@ -22,7 +22,8 @@ import numpy as np
 
 from lengen_fast.automata import Automaton
 from lengen_fast.theory.conditions import Condition, Feature, separate
-from lengen_fast.theory.crasp.syntax import END, quoted
+from lengen_fast.theory.crasp.alphabet import check_alphabet
+from lengen_fast.theory.crasp.syntax import END, header, quoted
 from lengen_fast.theory.potentials import Component, Decision, decide, label_steps
 from lengen_fast.theory.product import Product
 
@@ -30,6 +31,8 @@ NONE = -1
 """The symbol of a position that has none: the beginning, what lies before it, and the end."""
 
 TRAPPED = "TRAPPED"
+
+_QUOTED = re.compile(r"""'[^'\s]+'|"(?:[^"\s]|"")+\"""")
 
 
 def decide_product(joint: Product) -> Decision:
@@ -45,7 +48,11 @@ def synthesize(joint: Product, decision: Decision, lines: Mapping[str, np.ndarra
         decision: of the product; every state must be told apart.
         lines: by the name of a line, [S] bool, the states in which it is to be true. None: ``NEXT_s`` for each symbol
             that may come next in a member, and for the end.
+
+    Raises:
+        ValueError: the decision leaves states together, or no program can be written over the alphabet.
     """
+    check_alphabet(joint.base.alphabet)
     if not decision.known:
         raise ValueError("decision leaves states together, so no program follows from it")
     sight = _Sight(joint)
@@ -337,11 +344,11 @@ def _text(base: Automaton, sections: Sequence[_Section]) -> str:
         lines = []
         for name, text in reversed(section.lines):
             if section.wanted or name.startswith("STATE") or name in used:
-                used.update(re.findall(r"[A-Z]+(?:_\d+)*(?:_(?:[A-Za-z0-9]+|'[^']*'))?", text))
+                used.update(re.findall(rf"[A-Z]+(?:_(?:[A-Za-z0-9]+|<[^<>\s]+>|{_QUOTED.pattern}))*", text))
                 lines.append(f"{name} := {text}")
         if lines:
             kept += [*lines, f"\n# {section.title}"]
-    head = [f"alphabet {' '.join(map(quoted, base.alphabet))}"]
+    head = [header(base.alphabet)]
     for state, (name, word) in enumerate(zip(base.state_names, access_words(base), strict=True)):
         called = "" if name.isdigit() else f" ({name})"
         head.append(f"# state {state}{called}: after {' '.join(base.alphabet[x] for x in word) or 'nothing'}")
@@ -380,7 +387,7 @@ def _is_bracketed(text: str) -> bool:
     if not text.startswith("("):
         return False
     depth = 0
-    for place, character in enumerate(text):
+    for place, character in enumerate(_QUOTED.sub(lambda found: "'" * len(found[0]), text)):
         depth += (character == "(") - (character == ")")
         if depth == 0:
             return place == len(text) - 1

@@ -50,7 +50,7 @@ class CompiledTransformer(Transformer):
 
 
 def compile_program(
-    program: Program, max_length: int, dtype: torch.dtype = torch.float32, task: Task | None = None
+    program: Program, max_length: int, dtype: torch.dtype | str = torch.float32, task: Task | str | None = None
 ) -> CompiledTransformer:
     """A transformer that computes a program.
 
@@ -61,16 +61,16 @@ def compile_program(
     Args:
         program: with NEXT lines.
         max_length: tokens of the longest string that must be right.
-        dtype: of the parameters: torch.float32, torch.float64, torch.float16 or torch.bfloat16.
-        task: whose tokens and targets the model is to have.
+        dtype: of the parameters: torch.float32, torch.float64, torch.float16 or torch.bfloat16, or its name.
+        task: whose tokens and targets the model is to have, or its name.
 
     Raises:
+        TypeError: ``task`` is neither a task nor a name.
         ValueError: no guarantee reaches ``max_length`` in this dtype; the message says which dtype's does. Or the
             program has no NEXT lines, another alphabet than the task, or needs too wide a model.
     """
     max_length = check_integer("max_length", max_length, 1, 2**62)
-    if dtype not in PRECISIONS:
-        raise ValueError(f"dtype must be one of {', '.join(map(str, PRECISIONS))}, got {dtype}")
+    dtype, task = _dtype(dtype), _task(task)
     if not set(program.outputs) & set(program.next_names):
         raise ValueError("the program predicts nothing: a compiled program needs lines NEXT_s or NEXT_<end>")
     circuit, literals = lower(program)
@@ -94,6 +94,23 @@ def compile_program(
         units=config.units,
     )
     return model.eval()
+
+
+def _dtype(given: torch.dtype | str) -> torch.dtype:
+    named = {precision.name: dtype for dtype, precision in PRECISIONS.items()}
+    dtype = named.get(given, given) if isinstance(given, str) else given
+    if dtype not in PRECISIONS:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, PRECISIONS))}, or its name, got {given!r}")
+    return dtype
+
+
+def _task(given: Task | str | None) -> Task | None:
+    from lengen_fast.tasks import task
+
+    found = task(given) if isinstance(given, str) else given
+    if found is not None and not hasattr(found, "vocab_size"):
+        raise TypeError(f"task is {given!r}; it must be a task, as of lf.task('parity'), or its name")
+    return found
 
 
 def _best_layout(circuit, literals: dict[str, int], max_length: int, dtype: torch.dtype) -> tuple[Layout, int]:

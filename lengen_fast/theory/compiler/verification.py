@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lengen_fast.data import check_integer
 from lengen_fast.model import Transformer
 from lengen_fast.ops.packing import Packing
 from lengen_fast.theory.crasp.syntax import BOS, SEP
@@ -43,6 +44,7 @@ def verify(program: Program, model: Transformer, length: int, strings: int = 8, 
         strings: how many, taken in turn from ``hard_strings``.
         seed: of the strings and of the offsets.
     """
+    length = check_integer("length", length, 1, 2**31)
     generator = np.random.default_rng(seed)
     wrong, first = 0, None
     for tokens in _first(hard_strings(program, length, generator), strings):

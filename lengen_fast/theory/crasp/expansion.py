@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lengen_fast.theory.crasp import alphabet as named
 from lengen_fast.theory.crasp import relations
 from lengen_fast.theory.crasp.program import NEXT, Program
+from lengen_fast.theory.crasp.relations import summands
 from lengen_fast.theory.crasp.syntax import (
     BOS,
     END,
@@ -31,15 +34,21 @@ from lengen_fast.theory.crasp.syntax import (
     Query,
     Truth,
     quoted,
+    unquoted,
 )
 
 if TYPE_CHECKING:
     from lark import Token, Tree
 
 MOST_EXPRESSIONS = 5_000_000
-"""A family may not write out more than this."""
+"""A family may not write out more than this, numbers of a periodic or local predicate included."""
 
-_PART = re.compile(r"_([A-Za-z0-9]+|<[^<>\s]+>|'[^'\s]+')")
+MOST_MEMBERS = 1_000_000
+"""Of a family, before its guards."""
+
+LONGEST_PERIOD = 65_536
+
+_PART = re.compile(r"_([A-Za-z0-9]+|<[^<>\s]+>|'[^'\s]+'|\"(?:[^\"\s]|\"\")+\")")
 _RESERVED = ("i", "j", "SIGMA")
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "<=": lambda a, b: a <= b,
@@ -52,7 +61,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 _EXPRESSIONS = (
     *("name", "number", "true", "false", "not_", "and_", "or_", "compare", "member", "position", "relative"),
-    *("counting", "exists", "conditional", "add", "subtract", "negative", "multiply", "modulo", "index_symbol", "big"),
+    *("counting", "exists", "conditional", "add", "negative", "multiply", "modulo", "index_symbol", "big"),
 )
 
 Indices = dict[str, "str | int"]
@@ -62,44 +71,13 @@ Indices = dict[str, "str | int"]
 def expand(tree: Tree, source: str, alphabet: Sequence[str] | None = None) -> Program:
     """The program of a parsed text; see ``parse``."""
     header = next((child for child in tree.children if child.data == "header"), None)
-    expansion = _Expansion(source, _alphabet(header, source, alphabet))
+    expansion = _Expansion(source, named.alphabet_of(header, source, alphabet))
     for child in tree.children:
         if child.data == "statement":
             expansion.statement(child)
     if not expansion.lines:
         raise CraspError("a program needs at least one line NAME := expression", source, 1, 1)
     return Program(expansion.alphabet, tuple(expansion.lines.values()), source, tuple(expansion.definitions))
-
-
-def _alphabet(header: Tree | None, source: str, given: Sequence[str] | None) -> tuple[str, ...]:
-    if header is None:
-        raise CraspError("a program begins with its alphabet, such as: alphabet a b", source, 1, 1)
-    place = header.meta.line, header.meta.column
-    if str(header.children[0]) == "*":
-        if given is None:
-            raise CraspError("the alphabet * is to be given: parse(text, alphabet=[...])", source, *place)
-        symbols = tuple(map(str, given))
-    else:
-        symbols = tuple(symbol for child in header.children for symbol in _symbols(child))
-        if given is not None and symbols != tuple(given):
-            raise CraspError(
-                f"the program has its own alphabet, {' '.join(symbols[:10])}; it cannot take {' '.join(given[:10])}",
-                source,
-                *place,
-            )
-    for symbol in symbols:
-        if symbol in SPECIAL_SYMBOLS:
-            raise CraspError(f"{symbol} is no symbol of an alphabet: every program has it", source, *place)
-    if len(set(symbols)) < len(symbols):
-        raise CraspError("a symbol stands twice in the alphabet", source, *place)
-    return symbols
-
-
-def _symbols(tree: Tree) -> list[str]:
-    words = [str(child) for child in tree.children]
-    if tree.data == "symbol_range":
-        return [str(number) for number in range(int(words[0]), int(words[1]) + 1)]
-    return [words[0].strip("'") if tree.data == "quoted_symbol" else words[0]]
 
 
 class _Expansion:
@@ -114,8 +92,13 @@ class _Expansion:
         self.readers = {kind: getattr(self, f"_{kind.strip('_')}") for kind in _EXPRESSIONS}
 
     def fail(self, at: Tree | Token, what: str) -> NoReturn:
-        meta = getattr(at, "meta", at)
-        raise CraspError(what, self.source, meta.line, meta.column)
+        named.fail(self.source, at, what)
+
+    def spend(self, at: Tree | Token, expressions: int = 1) -> None:
+        """Count what is written out, and refuse what is too much."""
+        self.expressions += expressions
+        if self.expressions > MOST_EXPRESSIONS:
+            self.fail(at, f"the families write out more than {MOST_EXPRESSIONS} expressions: use a smaller alphabet")
 
     # ---- statements and families ----
 
@@ -156,8 +139,8 @@ class _Expansion:
 
     @staticmethod
     def part(part: str, indices: Indices) -> str:
-        if part.startswith("'"):
-            part = part.strip("'")
+        if part[0] in "'\"":
+            part = unquoted(part)
         elif part in indices:
             part = str(indices[part])
         return END if part == "<end>" else part
@@ -176,7 +159,11 @@ class _Expansion:
                     self.fail(name, f"{name} cannot be an index: use a name of its own, without _, other than i and j")
                 variables.append(str(name))
                 families.append(values)
+        members = math.prod(map(len, families))
+        if members > MOST_MEMBERS:
+            self.fail(binder, f"this family has {members:,} members, more than {MOST_MEMBERS:,}")
         for values in itertools.product(*families):
+            self.spend(binder)
             indices = outer | dict(zip(variables, values, strict=True))
             if all(self.guard(guard, indices) for guard in guards):
                 yield indices
@@ -184,17 +171,17 @@ class _Expansion:
     def family(self, tree: Tree) -> list[str | int]:
         values: list[str | int] = []
         for part in tree.children:
-            words = [str(child) for child in part.children]
             if part.data == "number_range":
-                values += range(int(words[0]), int(words[1]) + 1)
+                values += named.numbers(part, self.source)
             elif part.data == "family_set":
-                symbols = [symbol for child in part.children for symbol in _symbols(child)]
+                symbols = [symbol for child in part.children for symbol in named.symbols(child, self.source)]
                 values += [self.symbol(part, END if symbol == "<end>" else symbol) for symbol in symbols]
-            elif words[0] == "SIGMA":
+            elif str(part.children[0]) == "SIGMA":
                 values += self.alphabet
             else:
                 self.fail(
-                    part, f"there is no family {words[0]}: use SIGMA, a set such as {{a, b}} or a range such as 0..2"
+                    part,
+                    f"there is no family {part.children[0]}: use SIGMA, a set such as {{a, b}} or a range such as 0..2",
                 )
         return values
 
@@ -226,7 +213,7 @@ class _Expansion:
         """A number; a symbol is its place in the alphabet."""
         match tree.data:
             case "number":
-                return int(tree.children[0])
+                return named.number(tree.children[0], self.source)
             case "name":
                 word = str(tree.children[0])
                 value = indices.get(word, word)
@@ -235,21 +222,20 @@ class _Expansion:
                 return self.place_of_symbol[self.symbol(tree, self.part(str(tree.children[0]), {}))]
             case "negative":
                 return -self.index(tree.children[0], indices)
-            case "add" | "subtract" | "multiply" | "modulo":
-                operands = [child for child in tree.children if not hasattr(child, "type")]
-                a, b = (self.index(child, indices) for child in operands)
+            case "add":
+                return sum(sign * self.index(child, indices) for sign, child in summands(tree))
+            case "multiply" | "modulo":
+                a, b = (self.index(child, indices) for child in (tree.children[0], tree.children[-1]))
                 if tree.data == "modulo":
                     return a % b if b > 0 else self.fail(tree, f"mod needs a number of at least 1, got {b}")
-                return {"add": a + b, "subtract": a - b, "multiply": a * b}[tree.data]
+                return a * b
         self.fail(tree, "an index expression has numbers, index variables, +, -, * and mod only")
 
     # ---- expressions ----
 
     def expression(self, tree: Tree, indices: Indices) -> tuple[Expression, bool]:
         """An expression and whether it is a count."""
-        self.expressions += 1
-        if self.expressions > MOST_EXPRESSIONS:
-            self.fail(tree, f"the families write out more than {MOST_EXPRESSIONS} expressions: use a smaller alphabet")
+        self.spend(tree)
         return self.readers[tree.data](tree, indices)
 
     def boolean(self, tree: Tree, indices: Indices) -> Boolean:
@@ -287,7 +273,7 @@ class _Expansion:
         return f"{name} is not defined"
 
     def _number(self, tree: Tree, indices: Indices) -> tuple[Count, bool]:
-        return Linear((), int(tree.children[0])), True
+        return Linear((), named.number(tree.children[0], self.source)), True
 
     def _true(self, tree: Tree, indices: Indices) -> tuple[Boolean, bool]:
         return Truth(True), False
@@ -327,20 +313,29 @@ class _Expansion:
                 tree,
                 "a relation to the position must be periodic, as in: position mod 4 = 1, or position mod 4 in {1, 2}",
             )
-        period = self.index(subject.children[1], indices)
-        if period < 1:
-            self.fail(subject, f"mod needs a number of at least 1, got {period}")
+        period = self.period(subject, "mod needs a number", subject.children[1], indices)
         residues = {self.index(child, indices) % period for child in rest}
-        return Position(period, tuple(r for r in range(period) if (r in residues) == (operator != "!=")))
+        if operator == "!=":
+            self.spend(tree, period)
+            residues = set(range(period)) - residues
+        return Position(period, tuple(sorted(residues)))
+
+    def period(self, at: Tree, needs: str, tree: Tree, indices: Indices) -> int:
+        period = self.index(tree, indices)
+        if period < 1:
+            self.fail(at, f"{needs} of at least 1, got {period}")
+        if period > LONGEST_PERIOD:
+            self.fail(at, f"the period is {period}, more than {LONGEST_PERIOD}")
+        return period
 
     def _position(self, tree: Tree, indices: Indices) -> NoReturn:
         self.fail(tree, "a relation to the position must be periodic, as in: position mod 4 = 1")
 
     def _relative(self, tree: Tree, indices: Indices) -> tuple[Boolean, bool]:
         """REL(D, k): i minus the position of BOS is k modulo D."""
-        period, shift = (self.index(child, indices) for child in tree.children)
-        if period < 1:
-            self.fail(tree, f"REL needs a period of at least 1, got {period}")
+        period = self.period(tree, "REL needs a period", tree.children[0], indices)
+        shift = self.index(tree.children[1], indices)
+        self.spend(tree, period)
         started = [_exists(And((Query(BOS), Position(period, (r,))))) for r in range(period)]
         return Or(tuple(And((s, Position(period, ((r + shift) % period,)))) for r, s in enumerate(started))), False
 
@@ -362,6 +357,7 @@ class _Expansion:
                 distances = relations.distances(relation[0].children, index)
             except relations.NotLocal as error:
                 self.fail(error.tree, str(error))
+            self.spend(relation[0], len(distances or ()))
         expression, is_count = self.expression(operand, indices)
         if is_count:
             self.fail(
@@ -375,11 +371,7 @@ class _Expansion:
         return Conditional(condition, *(self.count(child, indices) for child in tree.children[1:])), True
 
     def _add(self, tree: Tree, indices: Indices) -> tuple[Count, bool]:
-        return _linear((1, self.count(child, indices)) for child in tree.children), True
-
-    def _subtract(self, tree: Tree, indices: Indices) -> tuple[Count, bool]:
-        left, right = (self.count(child, indices) for child in tree.children)
-        return _linear([(1, left), (-1, right)]), True
+        return _linear((sign, self.count(child, indices)) for sign, child in summands(tree)), True
 
     def _negative(self, tree: Tree, indices: Indices) -> tuple[Count, bool]:
         return _linear([(-1, self.count(tree.children[0], indices))]), True
@@ -456,4 +448,4 @@ def _mentions_position(tree: Any) -> bool:
     return tree.data == "position" or (tree.data in _ARITHMETIC and any(map(_mentions_position, tree.children)))
 
 
-_ARITHMETIC = ("add", "subtract", "multiply", "modulo", "negative")
+_ARITHMETIC = ("add", "multiply", "modulo", "negative")

@@ -209,8 +209,17 @@ def _combination(
     return result
 
 
+def _beyond_64_bits(numbers: np.ndarray) -> bool:
+    """Whether numpy keeps these integers as objects, because one is too large for its own."""
+    return (
+        numbers.dtype == object and numbers.size > 0 and all(type(x) is int for x in numbers.flat) and numbers.max() > 0
+    )
+
+
 def _offsets(offset: int | np.ndarray, rows: int) -> np.ndarray:
     offsets = np.asarray(offset)
+    if _beyond_64_bits(offsets) or (offsets.dtype.kind in "iu" and offsets.size and offsets.max() > LARGEST):
+        raise ValueError(f"offset must be at most {LARGEST}, which is 2**62, got {offsets.max()}")
     if offsets.dtype.kind not in "iu" or offsets.shape not in ((), (rows,)):
         raise ValueError(f"offset must be a whole number, or one for each of {rows} strings, got {offset!r}")
     if offsets.size and offsets.min() < 0:

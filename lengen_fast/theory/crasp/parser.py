@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from lengen_fast.theory.crasp.alphabet import fail
 from lengen_fast.theory.crasp.expansion import expand
 from lengen_fast.theory.crasp.program import Program
 from lengen_fast.theory.crasp.syntax import CraspError
@@ -39,6 +40,8 @@ _WORDS = {
 _BEGINS_EXPRESSION = {"NAME", "INT", "COUNT", "LPAR", "TRUE", "FALSE"}
 _CONTINUES_EXPRESSION = {"AND", "OR"}
 _MOST_NAMED = 4
+MOST_NESTED = 64
+"""Levels of an expression; brackets alone and the members of a sum, of and, of or make none."""
 
 
 def parse(text: str, alphabet: Sequence[str] | None = None) -> Program:
@@ -53,7 +56,9 @@ def parse(text: str, alphabet: Sequence[str] | None = None) -> Program:
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be the text of a program, got {type(text).__name__}")
-    return expand(_tree(text), text, alphabet)
+    tree = _tree(text)
+    _check_nesting(tree, text)
+    return expand(tree, text, alphabet)
 
 
 @cache
@@ -75,6 +80,17 @@ def _tree(text: str) -> Tree:
     except UnexpectedToken as error:
         line, column = _place(text, error)
         raise CraspError(_what(text, error, line), text, line, column) from None
+
+
+def _check_nesting(tree: Tree, text: str) -> None:
+    """Raise a CraspError where an expression is nested too deeply for what walks over it."""
+    level = [tree]
+    for _ in range(MOST_NESTED):
+        level = [child for parent in level for child in parent.children if hasattr(child, "data")]
+        if not level:
+            return
+    what = f"this expression is nested more than {MOST_NESTED} deep: give a part of it a line of its own"
+    fail(text, level[0], what)
 
 
 def _place(text: str, error) -> tuple[int, int]:

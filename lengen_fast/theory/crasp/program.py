@@ -11,7 +11,7 @@ import numpy as np
 from lengen_fast.theory.crasp.checker import Properties
 from lengen_fast.theory.crasp.graph import Graph
 from lengen_fast.theory.crasp.interpreter import Stream
-from lengen_fast.theory.crasp.syntax import END, SPECIAL_SYMBOLS, Line, quoted, show
+from lengen_fast.theory.crasp.syntax import END, SPECIAL_SYMBOLS, Line, header, quoted, show
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +53,10 @@ class Program:
 
     def __str__(self) -> str:
         """Every line written out, in the syntax that ``parse`` reads."""
-        head = "alphabet " + " ".join(quoted(symbol) for symbol in self.alphabet)
-        return "\n".join([head, *(f"{line.name} := {show(line.expression)}" for line in self.lines)]) + "\n"
+        return (
+            "\n".join([header(self.alphabet), *(f"{line.name} := {show(line.expression)}" for line in self.lines)])
+            + "\n"
+        )
 
     @property
     def source(self) -> str:
@@ -144,16 +146,18 @@ class Program:
         return Stream(self, batch, offset)
 
     def compile(
-        self, max_length: int, dtype: torch.dtype | None = None, task: Task | None = None
+        self, max_length: int, dtype: torch.dtype | str | None = None, task: Task | str | None = None
     ) -> CompiledTransformer:
         """A transformer that computes this program exactly up to a guaranteed length.
 
         Args:
             max_length: tokens of the longest string that must be right, ``<bos>`` included.
-            dtype: of its parameters; None: torch.float32.
-            task: whose tokens and targets it is to have, so that ``lf.evaluate`` takes it; None: the program's.
+            dtype: of its parameters, or its name; None: torch.float32.
+            task: whose tokens and targets it is to have, or its name, so that ``lf.evaluate`` takes it; None: the
+                program's.
 
         Raises:
+            TypeError: ``task`` is neither a task nor a name.
             ValueError: no guarantee reaches ``max_length`` in this dtype; the message says which dtype's does.
         """
         import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,6 +90,14 @@ def _in_distance(subject: Tree, number: Callable[[Tree], int], whole: Tree) -> t
     return i, constant
 
 
+def summands(tree: Tree) -> Iterator[tuple[int, Tree]]:
+    """The parts of a sum and their signs, 1 or -1."""
+    first, *rest = tree.children
+    yield 1, first
+    for sign, part in zip(rest[::2], rest[1::2], strict=True):
+        yield (-1 if str(sign) == "-" else 1), part
+
+
 def _minus(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
@@ -103,9 +111,9 @@ def _affine(tree: Tree, number: Callable[[Tree], int]) -> tuple[int, int, int]:
         return 0, 0, number(tree)
     if tree.data == "negative":
         return _minus((0, 0, 0), _affine(tree.children[0], number))
-    if tree.data in ("add", "subtract"):
-        left, right = (_affine(child, number) for child in tree.children)
-        return _minus(left, right if tree.data == "subtract" else _minus((0, 0, 0), right))
+    if tree.data == "add":
+        parts = [(sign, *_affine(child, number)) for sign, child in summands(tree)]
+        return tuple(sum(part[0] * part[place] for part in parts) for place in (1, 2, 3))
     if tree.data == "modulo":
         raise NotLocal(tree, "a residue of i - j holds for unboundedly many of them")
     raise NotLocal(tree, "this relation depends on more than i - j")

@@ -5,6 +5,8 @@ A program is a list of named expressions; ``Name`` refers to an earlier one. All
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BOS, SEP, END = "<bos>", "<sep>", "<eos>"
@@ -219,6 +221,28 @@ def _sum(e: Linear) -> str:
 
 
 def quoted(symbol: str) -> str:
-    """A symbol as part of a name: itself, or in quotes if it would not be read back."""
-    plain = symbol.isascii() and (symbol.isalnum() or (symbol[:1] == "<" and symbol[-1:] == ">" and len(symbol) > 2))
-    return symbol if plain else f"'{symbol}'"
+    """A symbol as part of a name: itself, or in quotes if it would not be read back.
+
+    A symbol with the sign ' stands between the signs ", which are written twice inside.
+    """
+    return symbol if _PLAIN_PART.fullmatch(symbol) else _in_quotes(symbol)
+
+
+def unquoted(part: str) -> str:
+    """The symbol that is written so, with quotes or without."""
+    if part[0] == '"':
+        return part[1:-1].replace('""', '"')
+    return part[1:-1] if part[0] == "'" else part
+
+
+def header(alphabet: Sequence[str]) -> str:
+    """The first line of a program."""
+    return " ".join(["alphabet", *(x if _PLAIN_ITEM.fullmatch(x) else _in_quotes(x) for x in alphabet)])
+
+
+def _in_quotes(symbol: str) -> str:
+    return '"' + symbol.replace('"', '""') + '"' if "'" in symbol else f"'{symbol}'"
+
+
+_PLAIN_PART = re.compile(r"[A-Za-z0-9]+|<[^<>\s'\"]+>")
+_PLAIN_ITEM = re.compile(r"[A-Za-z][A-Za-z0-9]*|[0-9]+|<[A-Za-z][A-Za-z0-9-]*>")
