@@ -98,7 +98,7 @@ def generate_command(options: argparse.Namespace) -> None:
     from lengen_fast.plan import check_count, chosen_task, with_symbols
 
     task = chosen_task(options)
-    low, high = bounds(options.length or (task.min_length, 50))
+    low, high = bounds(options.length or task.usual_lengths)
     task = with_symbols(task, extent(high))
     at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
     check_count(options.count)
