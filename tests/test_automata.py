@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lengen_fast.automata import Automaton
+from lengen_fast.expressions import RegexError
 
 EXPRESSIONS = [
     ("(ab)*", "ab"),
@@ -59,3 +60,31 @@ def test_a_table_of_the_wrong_shape_or_with_unknown_states_is_refused():
         Automaton(("a",), [[0, 1], [1, 0]], [True, False])
     with pytest.raises(ValueError, match=r"out of the states 0\.\.1"):
         Automaton(("a",), [[2], [0]], [True, False])
+
+
+@pytest.mark.parametrize(
+    ("regex", "symbols", "place"),
+    [
+        ("(a{97}){50}(a|b)", 4852, 7),
+        ("(a{1000}){1000}", 1_000_000, 9),
+        ("b((a{40}){40,}){2}b", 3202, 15),
+        ("(ab){,601}", 1202, 4),
+        ("a" * 1201, 1201, 0),
+    ],
+)
+def test_an_expression_too_large_to_write_out_is_refused_at_its_outermost_repetition(regex, symbols, place):
+    with pytest.raises(RegexError, match=f"has {symbols} symbols with every repetition written out") as error:
+        Automaton.from_regex(regex)
+    assert str(error.value).splitlines()[-1] == f"  {' ' * place}^"
+
+
+def test_repetitions_of_repetitions_are_written_out():
+    assert Automaton.from_regex("(a{30}){30}").longest == 900
+
+
+def test_or_and_and_bind_equally_from_the_left():
+    strings = ["a", "b", "c"]
+    left = Automaton.from_regex("a|b&b", "abc")
+    right = Automaton.from_regex("a|(b&b)", "abc")
+    assert [left.accepts([i]) for i in range(len(strings))] == [False, True, False]
+    assert [right.accepts([i]) for i in range(len(strings))] == [True, True, False]
