@@ -208,7 +208,7 @@ class Task:
 
     @property
     def usual_lengths(self) -> tuple[int, int]:
-        """The range that is drawn if nobody says: from the shortest string to 50, or if it is longer to 50 more than it;
+        """The range that is drawn if nobody says: from the shortest string to 50, or if that is longer to 50 more;
         not beyond the longest string."""
         return self.min_length, min(self._usual_end, self.max_length)
 
