@@ -105,10 +105,9 @@ def generate_command(options: argparse.Namespace) -> None:
     if options.count > 2**32:
         raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
-        batch = task.sample(
-            min(at_once, options.count - first), written(low, high), options.seed, options.distribution, first_row=first
-        )
-        strings.show(task, batch, options.format, first)
+        count = min(at_once, options.count - first)
+        batch, edited = strings.drawn(task, count, written(low, high), options.seed, options.distribution, first)
+        strings.show(task, batch, options.format, first, edited)
 
 
 def run_command(options: argparse.Namespace) -> None:

@@ -328,10 +328,16 @@ class Task:
         longest = self.check_lengths(low, high)[-1]
         if distribution not in self.distributions:
             choices = " or ".join(map(repr, self.distributions))
-            raise ValueError(f"distribution is {distribution!r}; it must be {choices} for {self.name}")
+            raise ValueError(
+                f"distribution is {distribution!r}; it must be {choices} for {self.name}{self._hint(distribution)}"
+            )
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         context = self._check_context(context, longest)
         return self._engine_sampler(distribution, low, high, seed, context)
+
+    def _hint(self, distribution: str) -> str:
+        """What else to say of a distribution that the task does not have."""
+        return ""
 
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         return _engine.Sampler(self.name, distribution, self._engine_symbols, low, high, seed, context)

@@ -17,7 +17,7 @@ LABELS = ("legal+end", "legal", "membership")
 END = "$"  # in the name of a label: the string may end here
 INSIDE, OUTSIDE = "{in}", "{out}"
 MOST_SYMBOLS = 255  # of the alphabet and the labels together, a byte each in the engine
-NEGATIVE, CORRUPTED = "negative", "corrupted"
+OUTSIDERS = NEGATIVE, CORRUPTED = "negative", "corrupted"  # distributions of labels "membership" alone
 
 Acceptor = Automaton | CounterMachine
 
@@ -82,7 +82,7 @@ class Language(Task):
         if len(set(symbols)) < len(symbols):
             raise ValueError(f"the alphabet has a symbol with the name of a label; the labels are {' '.join(classes)}")
         distributions = ("paper",) if "paper" in self.recipes else ()
-        distributions += ("uniform", "hard") + ((NEGATIVE, CORRUPTED) if labels == "membership" else ())
+        distributions += ("uniform", "hard") + (OUTSIDERS if labels == "membership" else ())
         chance = 1.0 if len(classes) == 1 else 0.0
         return replace(self, labels=labels, symbols=symbols, distributions=distributions, chance=chance)
 
@@ -145,13 +145,18 @@ class Language(Task):
         places = np.flatnonzero((members.tokens != edited.tokens).numpy())
         return edited, members, places - edited.cu_seqlens.numpy()[:-1] - 1
 
+    def _hint(self, distribution: str) -> str:
+        if distribution not in OUTSIDERS:
+            return ""
+        return f"; {distribution} goes with labels='membership', --labels membership on the command line"
+
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         lengths = np.array(self.reachable(low, high), dtype=np.int32)
         thresholds = np.zeros(0, dtype=np.uint64)
         kind, numbers = self._recipe(distribution)
         if kind == "stopping":
             kind, thresholds = "uniform", _stopping_thresholds(self.acceptor, lengths, low, high)
-        if distribution in (NEGATIVE, CORRUPTED):
+        if distribution in OUTSIDERS:
             lengths = self._lengths_with_outsiders(lengths)
         edit = "" if distribution != CORRUPTED else "original" if self.shows_originals else CORRUPTED
         recipe = _engine.Recipe(kind, numbers, edit)
@@ -179,7 +184,8 @@ class Language(Task):
             kept = lengths[lengths > 0]
         if len(kept) == 0:
             raise ValueError(
-                f"every string of length {lengths[0]} to {lengths[-1]} over {self.alphabet} is in {self.name}"
+                f"every string over {' '.join(self.alphabet)} of the lengths that members have, {lengths[0]} to "
+                f"{lengths[-1]}, is in {self.name}; no other is left to draw"
             )
         return kept.astype(np.int32)
 
