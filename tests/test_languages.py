@@ -325,6 +325,13 @@ def test_the_description_of_a_language_names_the_distributions_of_membership(cap
     assert "with --labels membership also negative and corrupted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("symbol", ["<bos>", "<sep>", "<eos>", "$", "a,b", ",", "a b", "", "\u200b", "a\t"])
+def test_symbols_that_labels_cannot_name_are_refused(symbol):
+    content = {"alphabet": ["a", symbol], "accepting": [0], "transitions": [[0, 0]]}
+    with pytest.raises(ValueError, match=re.escape(f"alphabet has {symbol!r}; a symbol must be ")):
+        lf.language(dfa=content)
+
+
 # ---- how the paper draws ----
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from lengen_fast import _engine
 from lengen_fast.data import Batch, check_integer
 from lengen_fast.lengths import Length, Number, Pair, bounds, label, written
+from lengen_fast.symbols import SPECIAL_NAMES
 
 DISTRIBUTIONS = ("paper", "uniform", "hard")
 USUAL_LENGTH = 50
 LONGEST_LENGTH = 2**20
 """No string has more than this many symbols before its separator."""
 
-_SPECIAL_NAMES = ("<bos>", "<sep>", "<eos>")
 _TOKENS_WORTH_THREADS = 2**18
 
 Oracle = Callable[["Task", np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -140,7 +140,7 @@ class Task:
 
     @property
     def vocab_size(self) -> int:
-        return len(self.symbols) + len(_SPECIAL_NAMES)
+        return len(self.symbols) + len(SPECIAL_NAMES)
 
     def with_symbols(self, longest: int) -> Task:
         """The task with an alphabet that serves strings up to length ``longest``; itself if it does already."""
@@ -161,7 +161,7 @@ class Task:
     def _ids(self) -> dict[str, int]:
         names = () if self.alphabet_grows else self.symbols
         return {name: i for i, name in enumerate(names)} | {
-            name: len(self.symbols) + i for i, name in enumerate(_SPECIAL_NAMES)
+            name: len(self.symbols) + i for i, name in enumerate(SPECIAL_NAMES)
         }
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -170,7 +170,7 @@ class Task:
 
     def _name_of(self, token: int) -> str:
         check_integer("token id", token, 0, self.vocab_size - 1)
-        return self.symbols[token] if token < len(self.symbols) else _SPECIAL_NAMES[token - len(self.symbols)]
+        return self.symbols[token] if token < len(self.symbols) else SPECIAL_NAMES[token - len(self.symbols)]
 
     def encode(self, text: str | Iterable[str]) -> np.ndarray:
         """[T] int64 ids of names, or of a text of names between spaces (one-letter names may stand together)."""
@@ -192,7 +192,7 @@ class Task:
 
     def _symbol_list(self) -> str:
         shown = [*self.symbols[:4], "...", self.symbols[-1]] if len(self.symbols) > 30 else list(self.symbols)
-        return " ".join([*shown, *_SPECIAL_NAMES])
+        return " ".join([*shown, *SPECIAL_NAMES])
 
     # ---- lengths ----
 

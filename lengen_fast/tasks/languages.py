@@ -11,6 +11,7 @@ import numpy as np
 from lengen_fast import _engine
 from lengen_fast.automata import Automaton
 from lengen_fast.counters import CounterMachine
+from lengen_fast.symbols import SPECIAL_NAMES, is_symbol_name
 from lengen_fast.tasks.base import LONGEST_LENGTH, Geometry, Task
 
 LABELS = ("legal+end", "legal", "membership")
@@ -56,8 +57,9 @@ class Language(Task):
         """The language that an automaton or a counter machine accepts.
 
         Raises:
-            ValueError: the language is empty, or has too many symbols and labels.
+            ValueError: the language is empty, has too many symbols and labels, or a symbol that labels cannot name.
         """
+        _check_alphabet(acceptor.alphabet)
         lengths = acceptor.lengths(0, getattr(acceptor, "states", 0) + getattr(acceptor, "first_length", 0))
         if len(lengths) == 0:
             raise ValueError("the language is empty: no string leads to an accepting state")
@@ -207,6 +209,15 @@ class Language(Task):
         names = self.symbols[len(self.alphabet) :]
         number = {name: i for i, name in enumerate(names)}
         return np.array([number.get(name, 0) for name in _situation_labels(self.acceptor, self.labels)])
+
+
+def _check_alphabet(alphabet: Sequence[str]) -> None:
+    for name in alphabet:
+        if not is_symbol_name(name) or name == END or "," in name:
+            raise ValueError(
+                f"alphabet has {name!r}; a symbol must be visible characters without spaces and commas, and not {END}, "
+                f"{', '.join(SPECIAL_NAMES[:-1])} or {SPECIAL_NAMES[-1]}"
+            )
 
 
 def _engine_automaton(automaton: Automaton, labels: np.ndarray) -> _engine.Automaton:
