@@ -81,7 +81,12 @@ def _add_task_choice(command: argparse.ArgumentParser) -> None:
     """TASK, or a language of the user's own; see ``plan.chosen_task``."""
     command.add_argument("task", nargs="?", metavar="TASK", help="a name from lengen tasks")
     own = command.add_argument_group("a regular language of your own, instead of TASK")
-    own.add_argument("--regex", metavar="R", help="a regular expression, one character a symbol, such as '(aa)*'")
+    own.add_argument(
+        "--regex",
+        metavar="R",
+        help="a regular expression, one character a symbol, such as '(aa)*'; | (or) and & (and) bind equally, from the "
+        "left: use parentheses",
+    )
     own.add_argument("--alphabet", metavar="AB", help="its symbols in order (default: those of the expression)")
     own.add_argument("--dfa", metavar="FILE", help="a JSON file with alphabet, start, accepting and transitions")
     command.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,17 +12,18 @@ from lengen_fast.runs import RunError, write_atomically
 from lengen_fast.tasks import Language, is_task, task
 
 DRAWING_SECONDS = 60
+_TASK_NAME = re.compile(r"(?=.*_)[A-Za-z0-9_]+")
 
 
 def report(name: str, out: str | None) -> tuple[dict, str]:
     """The automaton of a language: JSON values and a text; drawn where graphviz has a ``dot``.
 
     Args:
-        name: a task, a DFA file, or a regular expression.
+        name: a task, a DFA file, shown as it is there, or a regular expression; words joined by ``_`` are a task.
         out: the drawing, in the format its ending names; None: NAME.svg, or automaton.svg of an expression or a file.
 
     Raises:
-        ValueError: the task is no regular language, or the expression has an error.
+        ValueError: the task is unknown or no regular language, the expression has an error, or the language is empty.
         RunError: ``out`` was asked for and cannot be drawn.
     """
     title, automaton = _find(name)
@@ -63,14 +65,17 @@ def dot(automaton: Automaton, title: str) -> str:
 
 
 def _find(name: str) -> tuple[str, Automaton]:
-    if is_task(name):
+    if is_task(name) or _TASK_NAME.fullmatch(name):
         found = task(name)
         if not isinstance(found, Language) or not isinstance(found.acceptor, Automaton):
             raise ValueError(f"{name} has no automaton: it is no regular language; lengen tasks names those that are")
         return f"{name}, {found.description}", found.acceptor
     if name.endswith(".json"):
-        return name, Automaton.from_file(name).minimal()
-    return name, Automaton.from_regex(name)
+        return name, Automaton.from_file(name)
+    automaton = Automaton.from_regex(name)
+    if not automaton.live[0]:
+        raise ValueError(f"the language of {name} is empty: no string leads to an accepting state")
+    return name, automaton
 
 
 def _marks(automaton: Automaton, state: int) -> str:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from lengen_fast.tasks import LONGEST_LENGTH, Language, Task, tasks
 from lengen_fast.tasks import task as find_task
+from lengen_fast.tasks.languages import OUTSIDERS
 
 HEADINGS = ("task", "family", "alphabet", "lengths", "label", "known class", "APE", "NoPE")
 MARKS = {"generalizes": "yes", "fails": "no", "unknown": "?"}
@@ -41,7 +42,7 @@ def details(task: Task) -> list[tuple[str, str]]:
         ("lengths", lengths(task)),
         ("label", label(task)),
         ("chance", f"{task.chance:.3g}"),
-        ("distributions", ", ".join(task.distributions)),
+        ("distributions", distributions(task)),
         ("hard", task.hard_means),
         ("from", task.citation),
         ("known class", f"{known} ({_classes()['sources'][source]})" if known else "not known to us"),
@@ -94,6 +95,14 @@ def label(task: Task) -> str:
         classes = len(task.symbols) - len(task.alphabet)
         return f"{task.labels}, {classes} {'class' if classes == 1 else 'classes'}"
     return task.label
+
+
+def distributions(task: Task) -> str:
+    """The ways to draw strings, and of a language those that other labels have."""
+    names = ", ".join(task.distributions)
+    if not isinstance(task, Language) or task.labels == "membership":
+        return names
+    return f"{names}; with --labels membership also {' and '.join(OUTSIDERS)}"
 
 
 def known_class(name: str) -> tuple[str | None, str | None]:

@@ -1,8 +1,9 @@
 """The syntax of regular expressions: what is wrong with one, and where.
 
 An expression is made of symbols, one character each; ``.`` for any symbol; ``( )``; ``a|b``, ``a&b`` (both); ``a*``,
-``a+``, ``a?``, ``a{2}``, ``a{2,}``, ``a{,3}``, ``a{2,3}``. It stands for whole strings. automata-lib turns it into an
-automaton.
+``a+``, ``a?``, ``a{2}``, ``a{2,}``, ``a{,3}``, ``a{2,3}``. It stands for whole strings. ``|`` and ``&`` bind equally,
+from the left: ``a|b&c`` is ``(a|b)&c``; write parentheses where both occur. automata-lib turns it into an automaton, in
+a time that grows fast with the symbols that are left when every repetition is written out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 INFIX, POSTFIX = "|&", "*+?"
+MOST_SYMBOLS = 1200  # with every repetition written out
 RESERVED = frozenset(INFIX + POSTFIX + "(){}.")
 ELSEWHERE = {
     "^": "an expression stands for the whole string as it is",
@@ -20,6 +22,9 @@ ELSEWHERE = {
     "\\": "no symbol needs it, and none of " + " ".join(sorted(RESERVED)) + " can be one",
 }
 _COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
+
+
+_PIECE = re.compile(_COUNT.pattern + "|.", re.DOTALL)
 
 
 class RegexError(ValueError):
@@ -71,6 +76,36 @@ def check_expression(regex: str, alphabet: Sequence[str] | None) -> None:
         raise RegexError(_nothing_behind(regex, wants_operand), regex, wants_operand)
     if opened:
         raise RegexError("( is not closed", regex, opened[-1])
+    _check_size(regex)
+
+
+def _check_size(regex: str) -> None:
+    """Raise a RegexError if a correct expression is too large with every repetition written out."""
+    groups = [0]  # symbols in each open parenthesis
+    last = 0  # symbols in what a repetition at this place would repeat
+    largest, where = 0, 0  # the largest repetition, the outermost of those of one size
+    for piece in _PIECE.finditer(regex):
+        text = piece[0]
+        if text == "(":
+            groups.append(0)
+        elif text == ")":
+            last = groups.pop()
+            groups[-1] += last
+        elif text[0] == "{":
+            times = max(1, int(piece[3] or piece[1]))
+            groups[-1] += last * (times - 1)
+            last *= times
+            if last >= largest:
+                largest, where = last, piece.start()
+        elif text not in INFIX + POSTFIX:
+            last = 1
+            groups[-1] += 1
+    if groups[0] > MOST_SYMBOLS:
+        raise RegexError(
+            f"the expression has {groups[0]} symbols with every repetition written out, and may have {MOST_SYMBOLS}",
+            regex,
+            where,
+        )
 
 
 def _nothing_behind(regex: str, place: int) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from lengen_fast.evaluation import check_context
-from lengen_fast.lengths import Length, Pair, bounds, extent, from_json, written
+from lengen_fast.lengths import Length, Number, Pair, bounds, extent, from_json, label, written
 from lengen_fast.model import ModelConfig
 from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.tasks import LONGEST_LENGTH, Language, Task, language
@@ -45,13 +45,14 @@ def new_plan(options: argparse.Namespace) -> Plan:
     check_device(device)
     positions = options.positions or "ape"
     task = chosen_task(options)
-    trained = options.train_length or (task.min_length, 50)
+    trained = options.train_length or task.usual_lengths
     lengths = options.eval_lengths or _default_lengths(task, positions, trained)
     ranges = [bounds(length) for length in lengths]
     longest = [high for _, high in [*ranges, bounds(trained)]]
     task = with_symbols(task, max(map(extent, longest)))
     for low, high in [*ranges, bounds(trained)]:
         task.check_lengths(low, high)
+    _check_training(task, *bounds(trained))
     model, train = default_configs(
         task,
         positions,
@@ -106,17 +107,28 @@ def resumed_plan(options: argparse.Namespace) -> Plan:
 
 
 def _default_lengths(task: Task, positions: str, trained: Length) -> list[Length]:
-    """The paper's bins, and two longer lengths where no table bounds them: the greatest up to 512 and 4096.
+    """The usual bins, and two longer lengths where no table bounds them: the greatest up to 512 and 4096.
 
     For pairs of lengths, those of training and up to twice it.
     """
     if isinstance(bounds(trained)[1], Pair):
         beyond = tuple((high + 1, 2 * high) for high in bounds(trained)[1])
         return [trained, beyond]
-    bins = [(task.min_length, 50), (51, 100), (101, 150)]
+    bins = task.usual_bins
     if positions != "nope" or task.alphabet_grows:
         return bins
-    return [*bins, *(task.reachable(task.min_length, length)[-1] for length in (512, 4096))]
+    beyond = bins[-1][1] + 1
+    far = [reached[-1] for end in (512, 4096) if (reached := task.reachable(beyond, min(end, task.max_length)))]
+    return [*bins, *dict.fromkeys(far)]
+
+
+def _check_training(task: Task, low: Number, high: Number) -> None:
+    """Raise a ValueError if there is nothing to train on but the empty string."""
+    if isinstance(task, Language) and list(task.check_lengths(low, high)) == [0]:
+        raise ValueError(
+            f"the only string of {task.name} to train on, of length {label(written(low, high))}, is the empty one; "
+            f"give --train-length a range with others, such as 0:120"
+        )
 
 
 def with_symbols(task: Task, longest: int) -> Task:

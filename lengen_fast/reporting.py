@@ -65,9 +65,13 @@ def outcome(directory: RunDirectory) -> Outcome:
     """Read a finished run.
 
     Raises:
-        RunError: it has not been evaluated yet, or accuracy.json is damaged.
+        RunError: it has not been evaluated yet, accuracy.json is damaged, or its task is a Python function.
     """
     path = directory.path / "accuracy.json"
+    if "function" in directory.config["task"]:
+        raise RunError(f"{directory.path} was trained on a Python function: test it in Python, with lf.evaluate")
+    if not path.exists() and "evaluation" not in directory.config:
+        raise RunError(f"{directory.path} was trained in Python and has no accuracy.json: test it with lengen evaluate")
     if not path.exists():
         raise RunError(f"{directory.path} has no accuracy.json: finish it with lengen run --resume first")
     content = read_json(path)

@@ -9,12 +9,24 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from lengen_fast.data import Batch
-from lengen_fast.tasks import Task
+from lengen_fast.lengths import Length
+from lengen_fast.tasks import Language, Task
+from lengen_fast.tasks.languages import CORRUPTED
 
 MARGIN = 2
 
 
-def show(task: Task, batch: Batch, form: str, first: int = 0) -> None:
+def drawn(
+    task: Task, count: int, length: Length, seed: int, distribution: str | None, first: int
+) -> tuple[Batch, list[int] | None]:
+    """Strings of a task from number ``first`` on, and of ``"corrupted"`` the index in x of each replaced symbol."""
+    if distribution == CORRUPTED and isinstance(task, Language):
+        batch, _, places = task.sample_corrupted(count, length, seed, first_row=first)
+        return batch, places.tolist()
+    return task.sample(count, length, seed, distribution, first_row=first), None
+
+
+def show(task: Task, batch: Batch, form: str, first: int = 0, edited: Sequence[int] | None = None) -> None:
     """Print the strings of a batch.
 
     Args:
@@ -22,15 +34,18 @@ def show(task: Task, batch: Batch, form: str, first: int = 0) -> None:
         batch: B strings.
         form: ``"text"``, aligned in columns; ``"tokens"``, one string a line; or ``"json"``, one object a line.
         first: number of the first string.
+        edited: the index in x of the symbol that was replaced, of each string; None: none was.
     """
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     for number, (tokens, scored, targets) in enumerate(_each(task, batch), first):
         if form == "tokens":
             print(" ".join(tokens))
         elif form == "json":
-            print(json.dumps({"tokens": tokens, "scored": scored, "targets": targets}))
+            place = {} if edited is None else {"edited": edited[number - first]}
+            print(json.dumps({"tokens": tokens, "scored": scored, "targets": targets, **place}))
         else:
             title = f"string {number}, {len(scored)} of {len(tokens)} tokens scored"
+            title += "" if edited is None else f", symbol {edited[number - first] + 1} replaced"
             print(*aligned(title, tokens, scored, targets, width), sep="")
 
 

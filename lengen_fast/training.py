@@ -37,7 +37,7 @@ class TrainConfig:
         warmup: steps over which it rises linearly from 0 first.
         weight_decay: AdamW's, on matrices and tables; biases and norms are not decayed.
         clip_norm: gradients are scaled down to this global norm, as the Hugging Face Trainer does; None: not at all.
-        length: (low, high) of the training strings, or a range for each of two lengths; None: the task's minimum to 50.
+        length: (low, high) of the training strings, or a range for each of two lengths; None: ``task.usual_lengths``.
         distribution: one of the task's; None: its first.
         regularize: coefficient of the positional-product penalty added to the loss.
         test_every: steps between tests on strings of the training range that no step trains on (never longer ones).
@@ -152,7 +152,7 @@ def default_configs(
     task: Task,
     positions: str = "ape",
     *,
-    longest: Number = 150,
+    longest: Number | None = None,
     model: dict | None = None,
     train: dict | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
@@ -160,7 +160,7 @@ def default_configs(
 
     Args:
         longest: the longest length, or pair of lengths, to be evaluated; the position table serves it, and the training
-            strings.
+            strings. None: that of ``task.usual_bins``, 150 of most tasks.
         model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
 
     For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3, and ``task.usual_training``.
@@ -178,8 +178,9 @@ def default_configs(
     )
     if train and "steps" in train and "warmup" not in train and schedule.get("warmup", 0) >= train["steps"]:
         schedule["warmup"] = 0
-    schedule |= dict(length=(task.min_length, 50), distribution=task.distributions[0])
+    schedule |= dict(length=task.usual_lengths, distribution=task.distributions[0])
     trained = bounds((train or {}).get("length") or schedule["length"])[1]
+    longest = task.usual_bins[-1][1] if longest is None else longest
     context = max(map(task.context_for, (longest, trained)))
     shape |= dict(vocab_size=task.vocab_size, positions=positions, context=context)
     return ModelConfig(**shape | (model or {})), TrainConfig(**schedule | (train or {}))
@@ -409,13 +410,13 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
             f"the model has {config.vocab_size} tokens and task {task.name} has {task.vocab_size}: "
             f"set vocab_size to task.vocab_size"
         )
-    low, high = bounds(train_config.length or (task.min_length, 50))
+    low, high = bounds(train_config.length or task.usual_lengths)
     check_context(config, task, task.check_lengths(low, high)[-1])
 
 
 def _settled(train_config: TrainConfig, task: Task) -> TrainConfig:
     """The configuration with what it leaves to the task."""
-    length = train_config.length or (task.min_length, 50)
+    length = train_config.length or task.usual_lengths
     return replace(train_config, length=length, distribution=train_config.distribution or task.distributions[0])
 
 

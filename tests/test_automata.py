@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lengen_fast.automata import Automaton
+from lengen_fast.expressions import RegexError
 
 EXPRESSIONS = [
     ("(ab)*", "ab"),
@@ -95,3 +96,31 @@ def test_an_expression_without_symbols_needs_an_alphabet():
     ):
         Automaton.from_regex("()")
     assert Automaton.from_regex("()", "a").accepts([])
+
+
+@pytest.mark.parametrize(
+    ("regex", "symbols", "place"),
+    [
+        ("(a{97}){50}(a|b)", 4852, 7),
+        ("(a{1000}){1000}", 1_000_000, 9),
+        ("b((a{40}){40,}){2}b", 3202, 15),
+        ("(ab){,601}", 1202, 4),
+        ("a" * 1201, 1201, 0),
+    ],
+)
+def test_an_expression_too_large_to_write_out_is_refused_at_its_outermost_repetition(regex, symbols, place):
+    with pytest.raises(RegexError, match=f"has {symbols} symbols with every repetition written out") as error:
+        Automaton.from_regex(regex)
+    assert str(error.value).splitlines()[-1] == f"  {' ' * place}^"
+
+
+def test_repetitions_of_repetitions_are_written_out():
+    assert Automaton.from_regex("(a{30}){30}").longest == 900
+
+
+def test_or_and_and_bind_equally_from_the_left():
+    strings = ["a", "b", "c"]
+    left = Automaton.from_regex("a|b&b", "abc")
+    right = Automaton.from_regex("a|(b&b)", "abc")
+    assert [left.accepts([i]) for i in range(len(strings))] == [False, True, False]
+    assert [right.accepts([i]) for i in range(len(strings))] == [True, True, False]

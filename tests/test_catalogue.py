@@ -173,6 +173,15 @@ def test_an_automaton_of_a_file(capsys, without_graphviz, tmp_path):
     assert "2 states" in capsys.readouterr().out
 
 
+def test_an_automaton_of_a_file_keeps_its_states_and_their_names(capsys, without_graphviz, tmp_path):
+    rows = {"even": {"a": "odd"}, "odd": {"a": "again"}, "again": {"a": "odd"}}
+    path = tmp_path / "even.json"
+    path.write_text(json.dumps({"alphabet": "a", "start": "even", "accepting": ["even", "again"], "transitions": rows}))
+    assert main(["report", "--automaton", str(path)]) == 0
+    _, table, _ = capsys.readouterr().out.strip().split("\n\n")
+    assert [row.split()[:2] for row in table.splitlines()[1:]] == [["even", "odd"], ["odd", "again"], ["again", "odd"]]
+
+
 def test_a_drawing_is_made_by_graphviz(capsys, without_graphviz, tmp_path):
     program = tmp_path / "dot"
     program.write_text(f'#!{os.path.realpath("/bin/sh")}\nread first\necho "$1 $first"\n')
@@ -207,6 +216,8 @@ def test_the_drawing_shows_what_reaches_a_member():
         (["--automaton", "parity"], 2, "parity has no automaton"),
         (["--automaton", "dyck_1"], 2, "dyck_1 has no automaton"),
         (["--automaton", "(ab"], 2, "is not closed"),
+        (["--automaton", "tomita_9"], 2, "did you mean 'tomita_"),
+        (["--automaton", "a&b"], 2, "the language of a&b is empty"),
         (["--automaton", "missing.json"], 2, "missing.json"),
         (["--automaton", "aa_star", "--out", "a.svg"], 1, "install graphviz"),
         ([], 2, "give run directories, or --automaton NAME"),

@@ -6,8 +6,10 @@ import torch
 from scipy import stats
 
 import lengen_fast as lf
+from lengen_fast.cli import main
 from lengen_fast.data import evaluation_stream
 from lengen_fast.tasks import functions
+from lengen_fast.training import TrainConfig, default_configs
 
 ARRAYS = ("tokens", "cu_seqlens", "offsets", "scored", "targets")
 
@@ -217,8 +219,10 @@ def test_an_error_of_the_function_itself_is_not_hidden():
     def fails(rng, n):
         raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        lf.task_from_function(fails, symbols="ab").sample(1, 5)
+    where = r"the function of fails failed for n = 5 \(seed 3, stream 4, row 6\): KeyError: 'mine'"
+    with pytest.raises(RuntimeError, match=where) as error:
+        lf.task_from_function(fails, symbols="ab").sample(1, 5, seed=3, stream=4, first_row=6)
+    assert isinstance(error.value.__cause__, KeyError)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +235,27 @@ def test_an_error_of_the_function_itself_is_not_hidden():
         ({"symbols": ["a b"]}, ValueError, "without spaces"),
         ({"symbols": ["<bos>"]}, ValueError, "must be distinct names"),
         ({"symbols": [1]}, ValueError, "must be distinct names"),
+        ({"symbols": 5}, ValueError, "symbols is 5; it must be distinct names"),
+        ({"symbols": ["a\u200b"]}, ValueError, "must be distinct names"),
         ({"shortest": 9, "longest": 3}, ValueError, "shortest and longest are 9 and 3"),
+        ({"shortest": "3"}, TypeError, "shortest is '3'; it must be an integer"),
+        ({"shortest": 1.5}, TypeError, "shortest is 1.5; it must be an integer"),
+        ({"longest": None}, TypeError, "longest is None; it must be an integer"),
+        ({"chance": 7}, ValueError, "chance is 7; it must be a number from 0 to 1"),
+        ({"chance": "half"}, ValueError, "chance is 'half'"),
+        ({"name": 3}, ValueError, "name is 3; it must be a name without slashes"),
+        ({"name": "../../x"}, ValueError, "name is '../../x'; it must be a name without slashes"),
+        ({"name": ""}, ValueError, "name is ''"),
+        ({"tokens_at": lambda n: "many"}, TypeError, r"tokens_at\(1\) is 'many'; it must be an integer"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, kind, message):
     with pytest.raises(kind, match=message):
         lf.task_from_function(**({"function": backwards, "symbols": "ab"} | arguments))
+
+
+def test_report_of_a_run_of_a_function_says_to_test_it_in_python(task, tmp_path, capsys):
+    model, _ = default_configs(task, model=dict(layers=1, width=16))
+    lf.train(model, task, TrainConfig(steps=1, batch=2, test_count=2), out=tmp_path / "run")
+    assert main(["report", str(tmp_path / "run")]) == 1
+    assert "was trained on a Python function: test it in Python, with lf.evaluate\n" in capsys.readouterr().err

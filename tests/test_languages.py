@@ -1,6 +1,7 @@
 """The formal languages: exact labels, exact members, exact chances, and the distributions of the paper."""
 
 import functools
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from scipy import stats
 
 import lengen_fast as lf
 from lengen_fast.automata import Automaton
+from lengen_fast.cli import main
 from lengen_fast.counters import CounterMachine
 from lengen_fast.tasks import LABELS
 from lengen_fast.tasks.definitions import named_languages
@@ -295,10 +297,39 @@ def test_negative_strings_are_all_others_equally_often(name):
 
 
 def test_a_language_with_every_string_of_a_length_has_no_others():
-    with pytest.raises(ValueError, match="every string of length 2 to 8"):
+    with pytest.raises(ValueError, match="every string over a of the lengths that members have, 2 to 8, is in"):
         lf.task("aa_star", labels="membership").sample(1, (2, 8), distribution="negative")
-    with pytest.raises(ValueError, match="it must be 'paper' or 'uniform' or 'hard' for aa_star"):
+    with pytest.raises(ValueError, match="it must be 'paper' or 'uniform' or 'hard' for aa_star; negative goes with "):
         lf.task("aa_star").sample(1, 2, distribution="negative")
+    with pytest.raises(ValueError, match=r"--labels membership on the command line$"):
+        lf.task("dyck_1").sample_corrupted(1, 2)
+
+
+def test_generate_shows_which_symbol_was_replaced(capsys):
+    command = ["generate", "tomita_2", "--labels", "membership", "--distribution", "corrupted", "--length", "2:12"]
+    task = lf.task("tomita_2", labels="membership")
+    _, members, places = task.sample_corrupted(10, (2, 12))
+    assert main([*command, "--format", "json"]) == 0
+    for line, member, place in zip(capsys.readouterr().out.splitlines(), strings(task, members), places, strict=True):
+        shown = json.loads(line)
+        x = shown["tokens"][1:-1]
+        assert [i for i, (one, other) in enumerate(zip(x, member, strict=True)) if one != other] == [shown["edited"]]
+        assert shown["edited"] == place
+    assert main(command) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("string")]
+    assert [title.split(", ")[-1] for title in titles] == [f"symbol {place + 1} replaced" for place in places]
+
+
+def test_the_description_of_a_language_names_the_distributions_of_membership(capsys):
+    assert main(["tasks", "tomita_2"]) == 0
+    assert "with --labels membership also negative and corrupted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("symbol", ["<bos>", "<sep>", "<eos>", "$", "a,b", ",", "a b", "", "\u200b", "a\t"])
+def test_symbols_that_labels_cannot_name_are_refused(symbol):
+    content = {"alphabet": ["a", symbol], "accepting": [0], "transitions": [[0, 0]]}
+    with pytest.raises(ValueError, match=re.escape(f"alphabet has {symbol!r}; a symbol must be ")):
+        lf.language(dfa=content)
 
 
 # ---- how the paper draws ----

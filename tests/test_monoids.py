@@ -87,6 +87,10 @@ NOT_ASSOCIATIVE = [[0, 1, 2], [1, 2, 2], [2, 1, 0]]
         (NOT_ASSOCIATIVE, "abc", ValueError, r"with a = b, b = b, c = b, \(a b\) c is b and a \(b c\) is c"),
         ([[0, 1], [1, 0]], ["e"], ValueError, "names has 1 distinct names; the table has 2 elements"),
         ([[0, 1], [1, 0]], ["e", "e"], ValueError, "names has 1 distinct names"),
+        ([[0, 1], [1, 0]], ["e", "<bos>"], ValueError, "names has '<bos>'; a name must be visible"),
+        ([[0, 1], [1, 0]], ["e", "a b"], ValueError, "names has 'a b'"),
+        ([[0, 1], [1, 0]], ["e", ""], ValueError, "names has ''"),
+        ([[0, 1], [1, 0]], ["e", "\u200b"], ValueError, "names has '.u200b'"),
     ],
 )
 def test_a_table_that_is_no_monoid_is_refused(table, names, kind, message):

@@ -11,12 +11,14 @@ import numpy as np
 
 from lengen_fast import _engine
 from lengen_fast.data import Batch, check_integer
+from lengen_fast.lengths import Length, Number, Pair, bounds, label, written
+from lengen_fast.symbols import SPECIAL_NAMES
 
 DISTRIBUTIONS = ("paper", "uniform", "hard")
+USUAL_LENGTH = 50
 LONGEST_LENGTH = 2**20
 """No string has more than this many symbols before its separator."""
 
-_SPECIAL_NAMES = ("<bos>", "<sep>", "<eos>")
 _TOKENS_WORTH_THREADS = 2**18
 
 Oracle = Callable[["Task", np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -138,7 +140,7 @@ class Task:
 
     @property
     def vocab_size(self) -> int:
-        return len(self.symbols) + len(_SPECIAL_NAMES)
+        return len(self.symbols) + len(SPECIAL_NAMES)
 
     def with_symbols(self, longest: int) -> Task:
         """The task with an alphabet that serves strings up to length ``longest``; itself if it does already."""
@@ -159,7 +161,7 @@ class Task:
     def _ids(self) -> dict[str, int]:
         names = () if self.alphabet_grows else self.symbols
         return {name: i for i, name in enumerate(names)} | {
-            name: len(self.symbols) + i for i, name in enumerate(_SPECIAL_NAMES)
+            name: len(self.symbols) + i for i, name in enumerate(SPECIAL_NAMES)
         }
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -168,7 +170,7 @@ class Task:
 
     def _name_of(self, token: int) -> str:
         check_integer("token id", token, 0, self.vocab_size - 1)
-        return self.symbols[token] if token < len(self.symbols) else _SPECIAL_NAMES[token - len(self.symbols)]
+        return self.symbols[token] if token < len(self.symbols) else SPECIAL_NAMES[token - len(self.symbols)]
 
     def encode(self, text: str | Iterable[str]) -> np.ndarray:
         """[T] int64 ids of names, or of a text of names between spaces (one-letter names may stand together)."""
@@ -190,7 +192,7 @@ class Task:
 
     def _symbol_list(self) -> str:
         shown = [*self.symbols[:4], "...", self.symbols[-1]] if len(self.symbols) > 30 else list(self.symbols)
-        return " ".join([*shown, *_SPECIAL_NAMES])
+        return " ".join([*shown, *SPECIAL_NAMES])
 
     # ---- lengths ----
 
@@ -203,6 +205,26 @@ class Task:
         """The greatest length the alphabet allows."""
         spare = self.geometry.spare_symbols
         return LONGEST_LENGTH if spare is None else min(LONGEST_LENGTH, self.symbols.count + spare)
+
+    @property
+    def usual_lengths(self) -> tuple[int, int]:
+        """The range that is drawn if nobody says: from the shortest string to 50, or if that is longer to 50 more;
+        not beyond the longest string."""
+        return self.min_length, min(self._usual_end, self.max_length)
+
+    @property
+    def usual_bins(self) -> list[tuple[int, int]]:
+        """The ranges of an evaluation if nobody says: the usual lengths and twice 50 more, as far as there are strings;
+        of a task whose alphabet grows with the symbols that they need."""
+        ends = [self._usual_end + more * USUAL_LENGTH for more in range(3)]
+        longest = self.with_symbols(min(ends[-1], LONGEST_LENGTH)).max_length
+        starts = [self.min_length, *(end + 1 for end in ends[:-1])]
+        bins = [(low, min(high, longest)) for low, high in zip(starts, ends, strict=True)]
+        return [(low, high) for low, high in bins if self.reachable(low, high)]
+
+    @property
+    def _usual_end(self) -> int:
+        return USUAL_LENGTH if self.min_length <= USUAL_LENGTH else self.min_length + USUAL_LENGTH
 
     def tokens_at(self, n: int) -> int:
         """The most tokens a string of length ``n`` can have."""
@@ -219,8 +241,14 @@ class Task:
         """The lengths in low..high that the task can draw, increasing."""
         return self.geometry.reachable(low, high)
 
-    def check_lengths(self, low: int, high: int) -> Sequence[int]:
+    def check_lengths(self, low: Number, high: Number) -> Sequence[Number]:
         """The reachable lengths of an inclusive range, or an error that says which lengths the task can draw."""
+        asked = written(low, high) if type(low) is type(high) else (low, high)
+        if isinstance(low, Pair) or isinstance(high, Pair):
+            raise ValueError(
+                f"length is {label(asked)}, and strings of {self.name} have one length: write one number, such as 20, "
+                "or a range of them"
+            )
         low = check_integer("length", low, -(2**63), 2**63)
         high = check_integer("length", high, -(2**63), 2**63)
         if low > high:
@@ -231,9 +259,7 @@ class Task:
             raise ValueError(f"length ends at {high}; {self._why_no_longer()}")
         lengths = self.reachable(low, high)
         if not lengths:
-            raise ValueError(
-                f"length is ({low}, {high}), where {self.name} has no string; {self._lengths_nearby(low, high)}"
-            )
+            raise ValueError(f"length is {asked}, where {self.name} has no string; {self._lengths_nearby(low, high)}")
         return lengths
 
     def _lengths_nearby(self, low: int, high: int) -> str:
@@ -253,7 +279,7 @@ class Task:
     def sample(
         self,
         count: int,
-        length: int | tuple[int, int] | None = None,
+        length: Length | None = None,
         seed: int = 0,
         distribution: str | None = None,
         *,
@@ -268,7 +294,7 @@ class Task:
 
         Args:
             count: strings to draw.
-            length: one length or an inclusive range ``(low, high)``; None: from the shortest to 50.
+            length: one length or an inclusive range ``(low, high)``; None: ``usual_lengths``.
             seed: 0..2**64-1.
             distribution: one of ``distributions``; see ``hard_means``. None: the first of them.
             stream: 0..2**64-1; in training, the step.
@@ -290,7 +316,7 @@ class Task:
 
     def sampler(
         self,
-        length: int | tuple[int, int] | None = None,
+        length: Length | None = None,
         *,
         seed: int = 0,
         distribution: str | None = None,
@@ -302,10 +328,16 @@ class Task:
         longest = self.check_lengths(low, high)[-1]
         if distribution not in self.distributions:
             choices = " or ".join(map(repr, self.distributions))
-            raise ValueError(f"distribution is {distribution!r}; it must be {choices} for {self.name}")
+            raise ValueError(
+                f"distribution is {distribution!r}; it must be {choices} for {self.name}{self._hint(distribution)}"
+            )
         seed = check_integer("seed", seed, 0, 2**64 - 1)
         context = self._check_context(context, longest)
         return self._engine_sampler(distribution, low, high, seed, context)
+
+    def _hint(self, distribution: str) -> str:
+        """What else to say of a distribution that the task does not have."""
+        return ""
 
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         return _engine.Sampler(self.name, distribution, self._engine_symbols, low, high, seed, context)
@@ -324,14 +356,8 @@ class Task:
         """
         return self.answer(self, np.asarray(tokens, dtype=np.int64))
 
-    def _range(self, length: int | tuple[int, int] | None) -> tuple[int, int]:
-        if length is None:
-            return self.min_length, 50
-        if isinstance(length, (tuple, list)):
-            if len(length) != 2:
-                raise ValueError(f"length is {length!r}; it must be one integer or a pair (low, high)")
-            return length[0], length[1]
-        return length, length
+    def _range(self, length: Length | None) -> tuple[Number, Number]:
+        return self.usual_lengths if length is None else bounds(length)
 
     def _check_context(self, context: int | None, longest: int) -> int:
         if context is None:

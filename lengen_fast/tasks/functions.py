@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
+from numbers import Real
 
 import numpy as np
 
-from lengen_fast.data import MOST_STEPS
+from lengen_fast.data import MOST_STEPS, check_integer
+from lengen_fast.symbols import is_symbol_name
 from lengen_fast.tasks.base import LONGEST_LENGTH, Geometry, Oracle, Task
 
 Draw = Callable[[np.random.Generator, int], tuple]
@@ -51,31 +54,34 @@ def task_from_function(
         chance: exact match of a guesser that knows the format but not the answer.
 
     Raises:
-        TypeError: something to be called cannot be called.
-        ValueError: symbols that are not distinct names, or a range of lengths without a length.
+        TypeError: something to be called cannot be called, or a number is none.
+        ValueError: symbols that are not distinct names, a name that could be no file's, a range of lengths without a
+            length, or a chance that is none.
 
-    Drawing raises a ValueError if the function returns anything else.
+    Drawing raises a ValueError if the function returns anything else, and a RuntimeError from an exception of its own.
     """
     for what, given in (("function", function), ("tokens_at", tokens_at), ("hard", hard), ("oracle", oracle)):
         if not callable(given) and (given is not None or what == "function"):
             raise TypeError(f"{what} is {given!r}; it must be a function")
     own_name = getattr(function, "__name__", type(function).__name__)
     lines = (getattr(function, "__doc__", None) or "").strip().splitlines()
-    size = tokens_at or (lambda n: 2 * n + 3)
+    symbols, longest = _checked_names(symbols), _checked_longest(shortest, longest)
+    size = (lambda n: 2 * n + 3) if tokens_at is None else partial(_checked_size, tokens_at)
+    size(shortest)
     return FunctionTask(
-        name=name or own_name,
+        name=_checked_name(own_name if name is None else name),
         family="user",
         description=description or (lines[0] if lines else f"the Python function {own_name}"),
         hard_means="there is none" if hard is None else f"the Python function {getattr(hard, '__name__', 'hard')}",
         citation="",
-        symbols=_checked_names(symbols),
+        symbols=symbols,
         label="what the function says",
         geometry=Geometry(shortest, tokens_at=size, context_for=size),
         answer=oracle or _no_oracle,
-        chance=chance,
+        chance=_checked_chance(chance),
         distributions=("paper",) if hard is None else ("paper", "hard"),
         draws=(function,) if hard is None else (function, hard),
-        longest=_checked_longest(shortest, longest),
+        longest=longest,
     )
 
 
@@ -186,10 +192,18 @@ class FunctionSampler:
             placement = self._generator(stream, row, _PLACEMENT)
             n = self.lengths[int(placement.integers(len(self.lengths)))]
             where = f"for n = {n} (seed {self.seed}, stream {stream}, row {row})"
-            drawn.append(_checked_row(self.task, self.function(self._generator(stream, row, _CONTENT), n), n, where))
+            drawn.append(_checked_row(self.task, self._called(stream, row, n, where), n, where))
             room = self.context - len(drawn[-1][0]) + 1
             offsets.append(int(placement.integers(room)) if self.context else 0)
         return Rows.packed(drawn, offsets)
+
+    def _called(self, stream: int, row: int, n: int, where: str) -> object:
+        """What the function returns; an exception of its own says where it came up."""
+        try:
+            return self.function(self._generator(stream, row, _CONTENT), n)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RuntimeError(f"the function of {self.task.name} failed {where}: {reason}") from error
 
     def _generator(self, stream: int, row: int, part: int) -> np.random.Generator:
         key, counter = np.array([self.seed, stream], dtype=np.uint64), np.array([0, 0, row, part], dtype=np.uint64)
@@ -289,14 +303,31 @@ def _brief(value: object) -> str:
 
 
 def _checked_names(symbols: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(symbols)
-    good = names and all(isinstance(name, str) and name and not any(c.isspace() for c in name) for name in names)
-    if not good or len(set(names)) != len(names) or {"<bos>", "<sep>", "<eos>"} & set(names):
+    names = tuple(symbols) if isinstance(symbols, Iterable) else ()
+    if not names or not all(map(is_symbol_name, names)) or len(set(names)) != len(names):
         raise ValueError(f"symbols is {_brief(symbols)}; it must be distinct names without spaces, such as ['a', 'b']")
     return names
 
 
-def _checked_longest(shortest: int, longest: int) -> int:
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name.isprintable() or not name.strip(". ") or set(name) & set("/\\"):
+        raise ValueError(f"name is {_brief(name)}; it must be a name without slashes, such as 'my_task'")
+    return name
+
+
+def _checked_chance(chance: object) -> float:
+    if isinstance(chance, bool) or not isinstance(chance, Real) or not 0 <= chance <= 1:
+        raise ValueError(f"chance is {_brief(chance)}; it must be a number from 0 to 1")
+    return float(chance)
+
+
+def _checked_size(tokens_at: Callable[[int], int], n: int) -> int:
+    return check_integer(f"tokens_at({n})", tokens_at(n), 1, 2**31 - 1)
+
+
+def _checked_longest(shortest: object, longest: object) -> int:
+    for name, value in (("shortest", shortest), ("longest", longest)):
+        check_integer(name, value, -(2**63), 2**63)
     if not 0 <= shortest <= longest <= LONGEST_LENGTH:
         raise ValueError(
             f"shortest and longest are {shortest} and {longest}; they must increase in 0..{LONGEST_LENGTH}"

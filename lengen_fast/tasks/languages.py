@@ -11,13 +11,14 @@ import numpy as np
 from lengen_fast import _engine
 from lengen_fast.automata import Automaton
 from lengen_fast.counters import CounterMachine
+from lengen_fast.symbols import SPECIAL_NAMES, is_symbol_name
 from lengen_fast.tasks.base import LONGEST_LENGTH, Geometry, Task
 
 LABELS = ("legal+end", "legal", "membership")
 END = "$"  # in the name of a label: the string may end here
 INSIDE, OUTSIDE = "{in}", "{out}"
 MOST_SYMBOLS = 255  # of the alphabet and the labels together, a byte each in the engine
-NEGATIVE, CORRUPTED = "negative", "corrupted"
+OUTSIDERS = NEGATIVE, CORRUPTED = "negative", "corrupted"  # distributions of labels "membership" alone
 
 Acceptor = Automaton | CounterMachine
 
@@ -56,8 +57,9 @@ class Language(Task):
         """The language that an automaton or a counter machine accepts.
 
         Raises:
-            ValueError: the language is empty, or has too many symbols and labels.
+            ValueError: the language is empty, has too many symbols and labels, or a symbol that labels cannot name.
         """
+        _check_alphabet(acceptor.alphabet)
         lengths = acceptor.lengths(0, getattr(acceptor, "states", 0) + getattr(acceptor, "first_length", 0))
         if len(lengths) == 0:
             raise ValueError("the language is empty: no string leads to an accepting state")
@@ -82,7 +84,7 @@ class Language(Task):
         if len(set(symbols)) < len(symbols):
             raise ValueError(f"the alphabet has a symbol with the name of a label; the labels are {' '.join(classes)}")
         distributions = ("paper",) if "paper" in self.recipes else ()
-        distributions += ("uniform", "hard") + ((NEGATIVE, CORRUPTED) if labels == "membership" else ())
+        distributions += ("uniform", "hard") + (OUTSIDERS if labels == "membership" else ())
         chance = 1.0 if len(classes) == 1 else 0.0
         return replace(self, labels=labels, symbols=symbols, distributions=distributions, chance=chance)
 
@@ -145,13 +147,18 @@ class Language(Task):
         places = np.flatnonzero((members.tokens != edited.tokens).numpy())
         return edited, members, places - edited.cu_seqlens.numpy()[:-1] - 1
 
+    def _hint(self, distribution: str) -> str:
+        if distribution not in OUTSIDERS:
+            return ""
+        return f"; {distribution} goes with labels='membership', --labels membership on the command line"
+
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
         lengths = np.array(self.reachable(low, high), dtype=np.int32)
         thresholds = np.zeros(0, dtype=np.uint64)
         kind, numbers = self._recipe(distribution)
         if kind == "stopping":
             kind, thresholds = "uniform", _stopping_thresholds(self.acceptor, lengths, low, high)
-        if distribution in (NEGATIVE, CORRUPTED):
+        if distribution in OUTSIDERS:
             lengths = self._lengths_with_outsiders(lengths)
         edit = "" if distribution != CORRUPTED else "original" if self.shows_originals else CORRUPTED
         recipe = _engine.Recipe(kind, numbers, edit)
@@ -179,7 +186,8 @@ class Language(Task):
             kept = lengths[lengths > 0]
         if len(kept) == 0:
             raise ValueError(
-                f"every string of length {lengths[0]} to {lengths[-1]} over {self.alphabet} is in {self.name}"
+                f"every string over {' '.join(self.alphabet)} of the lengths that members have, {lengths[0]} to "
+                f"{lengths[-1]}, is in {self.name}; no other is left to draw"
             )
         return kept.astype(np.int32)
 
@@ -201,6 +209,15 @@ class Language(Task):
         names = self.symbols[len(self.alphabet) :]
         number = {name: i for i, name in enumerate(names)}
         return np.array([number.get(name, 0) for name in _situation_labels(self.acceptor, self.labels)])
+
+
+def _check_alphabet(alphabet: Sequence[str]) -> None:
+    for name in alphabet:
+        if not is_symbol_name(name) or name == END or "," in name:
+            raise ValueError(
+                f"alphabet has {name!r}; a symbol must be visible characters without spaces and commas, and not {END}, "
+                f"{', '.join(SPECIAL_NAMES[:-1])} or {SPECIAL_NAMES[-1]}"
+            )
 
 
 def _engine_automaton(automaton: Automaton, labels: np.ndarray) -> _engine.Automaton:

@@ -8,6 +8,8 @@ from itertools import combinations, permutations
 
 import numpy as np
 
+from lengen_fast.symbols import is_symbol_name
+
 MOST_ELEMENTS = 256
 
 
@@ -31,13 +33,18 @@ class Monoid:
 
         Raises:
             ValueError: the table is not square, too large, without identity or not associative; or the distinct names
-                are not as many as the elements.
+                are not as many as the elements, or one cannot be shown.
         """
         table = _as_integers(table)
         count = len(table)
         names = tuple(map(str, range(count) if names is None else names))
         if len(names) != count or len(set(names)) != count:
             raise ValueError(f"names has {len(set(names))} distinct names; the table has {count} elements")
+        for name in names:
+            if not is_symbol_name(name):
+                raise ValueError(
+                    f"names has {name!r}; a name must be visible characters without spaces, and no special token's"
+                )
         return cls(names, table, _identity_of(table))._associative()
 
     def _associative(self) -> Monoid:

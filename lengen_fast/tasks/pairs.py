@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lengen_fast import _engine
-from lengen_fast.lengths import Number, Pair, bounds, label, written
+from lengen_fast.lengths import Number, Pair, label, written
 from lengen_fast.tasks.base import Task
 
 _MOST_ROWS = 2**31  # numbers of pairs that the engine can tell apart
@@ -67,9 +67,6 @@ class PairedTask(Task):
                 f"length is {length}, which is {self.pairs.rows(low, high)} pairs; {_MOST_ROWS} fit at most"
             )
         return low, high
-
-    def _range(self, length: object) -> tuple[Number, Number]:
-        return (self.min_length, 50) if length is None else bounds(length)
 
     def _engine_sampler(self, distribution: str, low: Number, high: Number, seed: int, context: int) -> _engine.Sampler:
         if not isinstance(low, Pair):
