@@ -281,6 +281,11 @@ def test_what_is_nested_as_deeply_as_may_be_is_read_printed_and_run(open_, close
     assert program.properties.fragment == "[]"
 
 
+def test_nested_equations_do_not_double_the_operations():
+    program = parse("alphabet a b\nX := " + 25 * "(" + "#Q_a = 1" + 25 * " ? #Q_b : 2) = 1")
+    assert len(program.graph.nodes) < 200
+
+
 def reads(text):
     try:
         return bool(parse(text))

@@ -51,6 +51,7 @@ class Graph:
     def __init__(self, lines: Sequence[Line]):
         self.nodes: list[Node] = []
         self._numbers: dict[Node, int] = {}
+        self._sides: dict[int, tuple[Expression, int]] = {}
         self.true = self.add(Node("true"))
         self.false = self.add(Node("not", (self.true,)))
         self.of_line: dict[str, int] = {}
@@ -83,7 +84,7 @@ class Graph:
             case Or(operands):
                 return self.disjunction([self.lower(x) for x in operands])
             case AtMost(left, right):
-                return self.nonnegative(self.linear([(1, self.lower(right)), (-1, self.lower(left))]))
+                return self.nonnegative(self.linear([(1, self._side(right)), (-1, self._side(left))]))
             case Counting(operand, distances):
                 return self.count(self.lower(operand), distances)
             case Conditional(condition, then, otherwise):
@@ -91,6 +92,12 @@ class Graph:
             case Linear(terms, constant):
                 return self.linear([(factor, self.lower(term)) for factor, term in terms], constant)
         raise TypeError(f"an expression must be of lengen_fast.theory.crasp.syntax, got {type(expression).__name__}")
+
+    def _side(self, count: Expression) -> int:
+        """One side of a comparison; an equation has each side twice, which nesting would double every time."""
+        if id(count) not in self._sides:
+            self._sides[id(count)] = count, self.lower(count)  # the count is kept, so that its id is its own
+        return self._sides[id(count)][1]
 
     def _position(self, period: int, residues: tuple[int, ...]) -> int:
         if len(set(residues)) == period:
