@@ -116,7 +116,7 @@ def _add_generate(group, name: str) -> argparse.ArgumentParser:
         "--length",
         type=_range,
         metavar="MIN:MAX",
-        help="lengths n, inclusive, or two of them (default: shortest to 50)",
+        help="lengths n, inclusive, or two of them (default: shortest to 50, as far as there are strings)",
     )
     command.add_argument("--count", type=int, default=10, metavar="N", help="strings to print (default: 10)")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
@@ -256,7 +256,12 @@ def _add_crasp(group, name: str) -> argparse.ArgumentParser:
         "lengen crasp check majority.crasp",
     )
     check.add_argument("--task", metavar="TASK", help="count its right answers on strings of that task")
-    check.add_argument("--length", type=_range, metavar="MIN:MAX", help="of those strings (default: shortest to 50)")
+    check.add_argument(
+        "--length",
+        type=_range,
+        metavar="MIN:MAX",
+        help="of those strings (default: shortest to 50, as far as there are strings)",
+    )
     check.add_argument("--count", type=int, default=200, metavar="N", help="strings of a distribution (default: 200)")
     check.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
     run = _crasp_action(

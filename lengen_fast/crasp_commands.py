@@ -149,7 +149,7 @@ def _alphabet_of_template(file: str, task: Task | None) -> tuple[str, ...] | Non
 def _right(program: Program, task: Task, options: argparse.Namespace) -> list[dict]:
     from lengen_fast.theory.crasp import bridge
 
-    low, high = options.length or (task.min_length, min(50, task.max_length))
+    low, high = options.length or task.usual_lengths
     found = []
     for distribution in getattr(task, "distributions", ("paper", "hard")):
         batch = task.sample(options.count, (low, high), options.seed, distribution, context=2 * task.tokens_at(high))
