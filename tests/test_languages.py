@@ -298,11 +298,19 @@ def test_negative_strings_are_all_others_equally_often(name):
 
 def test_a_language_with_every_string_of_a_length_has_no_others():
     with pytest.raises(ValueError, match="every string over a of the lengths that members have, 2 to 8, is in"):
-        lf.task("aa_star", labels="membership").sample(1, (2, 8), distribution="negative")
+        lf.task("aa_star", labels="membership").sample(1, (2, 8), distribution="corrupted")
     with pytest.raises(ValueError, match="it must be 'paper' or 'uniform' or 'hard' for aa_star; negative goes with "):
         lf.task("aa_star").sample(1, 2, distribution="negative")
     with pytest.raises(ValueError, match=r"--labels membership on the command line$"):
         lf.task("dyck_1").sample_corrupted(1, 2)
+
+
+def test_negative_strings_over_one_letter_have_the_lengths_that_members_have_not():
+    task = lf.task("aaaa_star", labels="membership")
+    batch = task.sample(300, (0, 9), 84, "negative")
+    assert {len(x) for x in strings(task, batch)} == {1, 2, 3, 5, 6, 7, 9}
+    with pytest.raises(ValueError, match="every string over a of the lengths"):
+        task.sample(1, 4, distribution="negative")
 
 
 def test_generate_shows_which_symbol_was_replaced(capsys):

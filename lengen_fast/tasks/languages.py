@@ -33,7 +33,8 @@ class Language(Task):
     occurs in the language, the same for every string.
 
     Distributions: ``"paper"`` (the languages of the paper), ``"uniform"`` (all members of a length equally likely),
-    ``"hard"``; and of membership ``"negative"`` (all other strings of a length equally likely) and ``"corrupted"`` (a
+    ``"hard"``; and of membership ``"negative"`` (all other strings of a length equally likely, of the lengths that
+    members have, or where these have no others, as over one letter, of the other lengths) and ``"corrupted"`` (a
     uniform member with one symbol replaced, so that it is none any more; see :meth:`sample_corrupted`).
 
     Attributes:
@@ -159,7 +160,7 @@ class Language(Task):
         if kind == "stopping":
             kind, thresholds = "uniform", _stopping_thresholds(self.acceptor, lengths, low, high)
         if distribution in OUTSIDERS:
-            lengths = self._lengths_with_outsiders(lengths)
+            lengths = self._lengths_with_outsiders(lengths, (low, high) if distribution == NEGATIVE else None)
         edit = "" if distribution != CORRUPTED else "original" if self.shows_originals else CORRUPTED
         recipe = _engine.Recipe(kind, numbers, edit)
         inside = self.symbols.index(INSIDE) if INSIDE in self.symbols else 0
@@ -178,10 +179,13 @@ class Language(Task):
         kind, *details = self.recipes.get(distribution, (distribution,))
         return kind, [_numbers(kind, each, self.alphabet) for each in details]
 
-    def _lengths_with_outsiders(self, lengths: np.ndarray) -> np.ndarray:
-        """Those of some lengths of members that other strings have too."""
+    def _lengths_with_outsiders(self, lengths: np.ndarray, others: tuple[int, int] | None) -> np.ndarray:
+        """Those of some lengths of members that other strings have too; if none has, other lengths of a range."""
         if isinstance(self.acceptor, Automaton):
-            kept = np.intersect1d(lengths, self.acceptor.complement().lengths(int(lengths[0]), int(lengths[-1])))
+            outside = self.acceptor.complement()
+            kept = np.intersect1d(lengths, outside.lengths(int(lengths[0]), int(lengths[-1])))
+            if len(kept) == 0 and others is not None:
+                kept = np.asarray(outside.lengths(*others))
         else:
             kept = lengths[lengths > 0]
         if len(kept) == 0:
