@@ -519,7 +519,7 @@ BAD_INPUT = [
     (lambda: task("offset_copy_2").sample(1, 4), ValueError, "its lengths are 3, 5, 7, ..."),
     (lambda: task("sort").sample(1, 151), ValueError, "sort with 150 symbols has strings up to length 150"),
     (lambda: task("offset_copy_3").sample(1, (5, 153)), ValueError, "up to length 152"),
-    (lambda: task("sort", symbols=10).sample(1), ValueError, "sort with 10 symbols"),
+    (lambda: task("sort", symbols=10).sample(1, 11), ValueError, "sort with 10 symbols"),
     (lambda: task("parity").sample(1, 5, -1), ValueError, "seed is -1; it must be in 0..18446744073709551615"),
     (lambda: task("parity").sample(1, 5, 2**64), ValueError, "seed is"),
     (lambda: task("parity").sample(1, 5, 0.5), TypeError, "seed is 0.5"),

@@ -89,7 +89,7 @@ TILES = {
     },
     "split_query_gradient with options": {
         "16": [Tile(16, 64, 4, 2, 168)] * 3 + [Tile(16, 64, 4, 1), Tile(16, 32, 4, 1)],
-        "tf32": [Tile(16, 64, 4, 2)] * 2 + [Tile(16, 32, 4, 2), Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
+        "tf32": [Tile(16, 32, 4, 2)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
         "ieee": [Tile(16, 64, 4, 2)] * 2 + [Tile(16, 32, 4, 2)] + [Tile(16, 16, 4, 1)] * 2,
     },
     "chosen_rows with options": {
