@@ -32,7 +32,7 @@ def report(name: str, out: str | None) -> tuple[dict, str]:
         _draw(dot(automaton, title), Path(figure))
         ending = f"figure: {figure}"
     elif out is not None:
-        raise RunError(f"{out} cannot be drawn: there is no program dot; install graphviz, or leave --out out")
+        raise RunError(f"{out} cannot be drawn: there is no program dot; install graphviz, or ask without --out")
     else:
         figure, ending = None, "not drawn: graphviz is not installed"
     content = {"name": name, "figure": figure, "automaton": automaton.as_dict()}
