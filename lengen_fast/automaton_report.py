@@ -7,7 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lengen_fast import printing
 from lengen_fast.automata import Automaton
+from lengen_fast.printing import plural
 from lengen_fast.runs import RunError, write_atomically
 from lengen_fast.tasks import Language, is_task, task
 
@@ -36,7 +38,7 @@ def report(name: str, out: str | None) -> tuple[dict, str]:
     else:
         figure, ending = None, "not drawn: graphviz is not installed"
     content = {"name": name, "figure": figure, "automaton": automaton.as_dict()}
-    return content, "\n".join([f"{title}: {_plural(automaton.states, 'state')}", "", *table(automaton), "", ending])
+    return content, "\n".join([f"{title}: {plural(automaton.states, 'state')}", "", *table(automaton), "", ending])
 
 
 def table(automaton: Automaton) -> list[str]:
@@ -47,8 +49,7 @@ def table(automaton: Automaton) -> list[str]:
         [name, *(automaton.state_names[target] for target in targets), mark]
         for name, targets, mark in zip(automaton.state_names, automaton.transitions.tolist(), marks, strict=True)
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return printing.table(rows)
 
 
 def dot(automaton: Automaton, title: str) -> str:
@@ -104,7 +105,3 @@ def _draw(text: str, path: Path) -> None:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

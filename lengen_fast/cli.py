@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lengen_fast.arguments import USAGE_ERROR, parser
 from lengen_fast.lengths import bounds, extent, label, written
 from lengen_fast.positions import encoding
+from lengen_fast.printing import plural, print_table
 from lengen_fast.progress import duration
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def tasks_command(options: argparse.Namespace) -> None:
         names = [options.task] if options.task else lf.tasks()
         _print_json({"tasks": [catalogue.as_dict(lf.task(name)) for name in names]})
     elif options.task:
-        _print_table([[f"{name}:", value] for name, value in catalogue.details(lf.task(options.task))])
+        print_table([[f"{name}:", value] for name, value in catalogue.details(lf.task(options.task))])
     else:
-        _print_table(catalogue.rows())
+        print_table(catalogue.rows())
         print("", *catalogue.legend(), sep="\n")
 
 
@@ -160,7 +161,7 @@ def run_command(options: argparse.Namespace) -> None:
             }
         )
         return
-    _print_table(reporting.accuracy_rows(result))
+    print_table(reporting.accuracy_rows(result))
     lines = {
         "predicted": prediction,
         "theory": str(forecast),
@@ -198,7 +199,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         return
     fitted = state["in_range"] is not None and state["in_range"]["exact"] == 1.0
     result = reporting.describe(directory, table, fitted)
-    _print_table(reporting.accuracy_rows(result))
+    print_table(reporting.accuracy_rows(result))
 
 
 def report_command(options: argparse.Namespace) -> None:
@@ -233,7 +234,7 @@ def report_command(options: argparse.Namespace) -> None:
         return
     for path, result in zip(options.runs, results, strict=True):
         print(f"{result.label}, seed {result.seed} ({path})")
-        _print_table(reporting.accuracy_rows(result))
+        print_table(reporting.accuracy_rows(result))
         print(*filter(None, [result.comparison]), "", sep="\n")
     print(f"figure: {options.out}")
 
@@ -289,15 +290,11 @@ def _shape_sentence(plan: Plan) -> str:
     regularized = f", regularized {train.regularize:g}" if train.regularize else ""
     low, high = bounds(train.length)
     return (
-        f"{_plural(model.layers, 'layer')}, {_plural(model.heads, 'head')}, width {model.width}{table}; "
+        f"{plural(model.layers, 'layer')}, {plural(model.heads, 'head')}, width {model.width}{table}; "
         f"at most {train.steps} steps of "
         f"{train.batch} strings of length {low} to {high}, "
         f"learning rate {train.learning_rate:g}{regularized}"
     )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _training_sentence(run: Run) -> str:
@@ -313,12 +310,6 @@ def _say(options: argparse.Namespace, text: str) -> None:
 
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lengen_fast.printing import print_table
+
 if TYPE_CHECKING:
     from lengen_fast.lengths import Length
     from lengen_fast.tasks import Task
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     rows = [["position", "token", *_columns(program)]]
     for place, name in enumerate(names):
         rows.append([str(place + options.offset), name, *_values(program, values, place)])
-    _print_table(rows)
+    print_table(rows)
 
 
 def compile_(options: argparse.Namespace) -> None:
@@ -228,13 +230,7 @@ def _print_compiled(facts: dict) -> None:
 
 
 def _print_facts(facts: dict) -> None:
-    _print_table([[f"{name}:", str(value)] for name, value in facts.items()])
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table([[f"{name}:", str(value)] for name, value in facts.items()])
 
 
 def _listing(names: list[str], most: int = 20) -> str:

@@ -234,3 +234,11 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{name} is {number}; it must be in {low}..{high}")
     return number
+
+
+def check_at_least(name: str, value: object, least: int) -> int:
+    """``value`` as an int of at least ``least``, or an error that names the argument."""
+    number = check_integer(name, value, -(2**63), 2**63)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from lengen_fast.data import Batch, check_integer, evaluation_stream
+from lengen_fast.data import Batch, check_at_least, check_integer, evaluation_stream
 from lengen_fast.lengths import Length, Number, bounds, from_json, label, written
 from lengen_fast.model import Transformer
 from lengen_fast.tasks import Task
@@ -238,8 +238,8 @@ def _check(
     if not ranges:
         raise ValueError("lengths is empty: give at least one length or range, such as [(1, 50), 512]")
     for name, value in (("count", count), ("token_budget", token_budget)):
-        if value is not None and check_integer(name, value, -(2**63), 2**63) < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value is not None:
+            check_at_least(name, value, 1)
     if offsets not in OFFSETS:
         raise ValueError(f"unknown offsets {offsets!r}: choose one of {', '.join(OFFSETS)}")
     if model.config.vocab_size != task.vocab_size:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from lengen_fast.printing import print_table
 from lengen_fast.progress import StepReport
 from lengen_fast.runs import RunDirectory, RunError, write_json
 from lengen_fast.tasks import Task
@@ -80,7 +81,5 @@ def show(options: argparse.Namespace, content: dict, rows: list[list[str]], sent
     if options.json:
         print(json.dumps(content, indent=2))
         return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
     print("", *sentences, sep="\n")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengen_fast.data import Batch, Stream, check_integer
+from lengen_fast.data import Batch, Stream, check_at_least, check_integer
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
 from lengen_fast.lengths import Number, bounds, written
 from lengen_fast.model import ModelConfig, Transformer
@@ -69,8 +69,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "test_every", "test_count", "log_every", "save_every", "threads"):
             value = getattr(self, name)
-            if not (name == "threads" and value is None) and check_integer(name, value, -(2**63), 2**63) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if not (name == "threads" and value is None):
+                check_at_least(name, value, 1)
         check_integer("seed", self.seed, 0, 2**64 - 1)
         check_integer("warmup", self.warmup, 0, 2**63)
         if self.distribution is not None and self.distribution not in DISTRIBUTIONS:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from lengen_fast.data import Batch, Stream, check_integer
+from lengen_fast.data import Batch, Stream, check_at_least, check_integer
 from lengen_fast.evaluation import wilson_interval
 from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
@@ -76,9 +76,7 @@ class Search:
         if not self.shapes:
             raise ValueError("shapes must have at least one, got none")
         for name in ("seeds", "fit_steps", "rounds", "round_steps", "batch", "test_every"):
-            least = 0 if name == "rounds" else 1
-            if check_integer(name, getattr(self, name), -(2**63), 2**63) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), 0 if name == "rounds" else 1)
 
     @property
     def most_steps(self) -> int:

@@ -18,7 +18,7 @@ from importlib import resources
 import torch
 from torch import Tensor
 
-from lengen_fast.data import check_integer
+from lengen_fast.data import check_at_least, check_integer
 from lengen_fast.model import Transformer
 from lengen_fast.theory.regularizer import positional_logits
 from lengen_fast.theory.targets import condition, expression
@@ -51,8 +51,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in ("width", "steps", "positions", "window", "batch"):
-            if check_integer(name, getattr(self, name), -(2**63), 2**63) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_at_least(name, getattr(self, name), 1)
         if 3 * self.window > self.positions:
             raise ValueError(
                 f"window must be at most a third of the {self.positions} positions, for windows up to three times as "
