@@ -297,60 +297,74 @@ class RowsOf : public RowSampler {
   static Written write(const Task& task, const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) {
     Scratch& scratch = Scratch::of_this_thread();
     const RowShape beyond{spill, task.scored_spill()};
-    const Batch::Arrays to = batch.arrays();
-    const Request request = rows.request;
-    RowShape at = from, largest_row;
-    const auto place_row = [&](int64_t row, auto&& write_at) {
-      const Placement& placement = rows.placements[row];
-      const RowShape most = task.largest_shape(placement.length), reach = at + most + beyond;
-      const RowView place{to.tokens + at.tokens, to.scored + at.scored, to.targets + at.scored, at.tokens};
-      const bool fits = reach.tokens <= limit.tokens && reach.scored <= limit.scored;
-      const RowShape size = write_at(placement.length, place, fits);
-      at = at + size;
-      to.cu_seqlens[row + 1] = static_cast<int32_t>(at.tokens);
-      to.offsets[row] = offset_of(request, row, placement, size.tokens);
-      largest_row = largest_row.most_of(size);
-    };
+    Written written{from, {}};
     for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
-      if constexpr (DrawsTogether<Task>) {
-        if (task.draws_together(longest)) {
-          task.draw_together(rows.placements + first, last - first, longest, heads, scratch);
-          for (int64_t row = first; row < last; ++row) {
-            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
-              const auto write_at = [&](const RowView& view) { return task.write_drawn(row - first, n, longest, scratch, view); };
-              return fits ? write_at(place) : write_aside(task, n, scratch, place, write_at);
-            });
-          }
-          return;
-        }
-      }
-      if constexpr (DraftsRows<Task>) {
-        if (task.drafts(longest)) {
-          Draft drafts[rows_at_once];
-          for (int64_t row = first; row < last; ++row) {
-            Words words = heads.words(row - first);
-            task.draft(rows.placements[row].length, words, drafts[row - first]);
-          }
-          for (int64_t row = first; row < last; ++row) task.finish_draft(rows.placements[row].length, drafts[row - first]);
-          for (int64_t row = first; row < last; ++row) {
-            place_row(row, [&](int64_t n, const RowView& place, bool fits) {
-              const Draft& draft = drafts[row - first];
-              if (fits) [[likely]] return task.write_draft(n, draft, place);
-              return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write_draft(n, draft, view); });
-            });
-          }
-          return;
-        }
-      }
-      for (int64_t row = first; row < last; ++row) {
-        Words words = heads.words(row - first);
-        place_row(row, [&](int64_t n, const RowView& place, bool fits) {
-          if (fits) [[likely]] return task.write(n, words, scratch, place);
-          return write_aside(task, n, scratch, place, [&](const RowView& view) { return task.write(n, words, scratch, view); });
-        });
+      RowShape reach = written.end + beyond;
+      for (int64_t row = first; row < last; ++row) reach = reach + task.largest_shape(rows.placements[row].length);
+      if (reach.tokens <= limit.tokens && reach.scored <= limit.scored) [[likely]] {
+        const auto write_at = [](int64_t, const RowView& place, auto&& write_at) { return write_at(place); };
+        write_group(task, rows, {first, last, longest}, heads, scratch, batch, written, write_at);
+      } else {
+        const auto write_at = [&](int64_t n, const RowView& place, auto&& write_at) {
+          const RowShape end = RowShape{place.start, place.scored - batch.scored()} + task.largest_shape(n) + beyond;
+          const bool fits = end.tokens <= limit.tokens && end.scored <= limit.scored;
+          return fits ? write_at(place) : write_aside(task, n, scratch, place, write_at);
+        };
+        write_group(task, rows, {first, last, longest}, heads, scratch, batch, written, write_at);
       }
     });
-    return {at, largest_row};
+    return written;
+  }
+
+  // Rows first..last-1, and the greatest of their lengths.
+  struct Group {
+    int64_t first, last, longest;
+  };
+
+  // Writes each row by place_row(n, where, write_there), which decides where it goes.
+  template <class PlaceRow>
+  LENGEN_INLINE static void write_group(const Task& task, const RowRange& rows, Group group, const Heads& heads, Scratch& scratch,
+                                        const Batch& batch, Written& written, PlaceRow&& place_row) {
+    const Batch::Arrays to = batch.arrays();
+    const Request& request = rows.request;
+    const Placement* const placements = rows.placements;
+    const auto [first, last, longest] = group;
+    RowShape at = written.end, largest_row = written.largest_row;
+    const auto write_rows = [&](auto&& write_row) {
+      for (int64_t row = first; row < last; ++row) {
+        const int64_t n = placements[row].length;
+        const RowView place{to.tokens + at.tokens, to.scored + at.scored, to.targets + at.scored, at.tokens};
+        const RowShape size = place_row(n, place, [&](const RowView& view) { return write_row(row, n, view); });
+        at = at + size;
+        to.cu_seqlens[row + 1] = static_cast<int32_t>(at.tokens);
+        to.offsets[row] = offset_of(request, row, placements[row], size.tokens);
+        largest_row = largest_row.most_of(size);
+      }
+      written = {at, largest_row};
+    };
+    if constexpr (DrawsTogether<Task>) {
+      if (task.draws_together(longest)) {
+        task.draw_together(placements + first, last - first, longest, heads, scratch);
+        return write_rows([&](int64_t row, int64_t n, const RowView& view) {
+          return task.write_drawn(row - first, n, longest, scratch, view);
+        });
+      }
+    }
+    if constexpr (DraftsRows<Task>) {
+      if (task.drafts(longest)) {
+        Draft drafts[rows_at_once];
+        for (int64_t row = first; row < last; ++row) {
+          Words words = heads.words(row - first);
+          task.draft(placements[row].length, words, drafts[row - first]);
+        }
+        for (int64_t row = first; row < last; ++row) task.finish_draft(placements[row].length, drafts[row - first]);
+        return write_rows([&](int64_t row, int64_t n, const RowView& view) { return task.write_draft(n, drafts[row - first], view); });
+      }
+    }
+    write_rows([&](int64_t row, int64_t n, const RowView& view) {
+      Words words = heads.words(row - first);
+      return task.write(n, words, scratch, view);
+    });
   }
 
   // Writes a row to the side and copies it: for rows whose spill might leave the room of this thread.

@@ -109,6 +109,18 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
 
 using FourWords = int64_t __attribute__((vector_size(32)));
 
+// out[0..count) = from[0..count), by vectors as wide as the path has: a compiler copies with narrower ones.
+template <int64_t count>
+LENGEN_INLINE void copy_words(const int64_t* from, int64_t* out) {
+  constexpr int64_t whole = count / 4 * 4;
+  for (int64_t i = 0; i < whole; i += 4) {
+    FourWords words;
+    __builtin_memcpy(&words, from + i, sizeof words);
+    __builtin_memcpy(out + i, &words, sizeof words);
+  }
+  __builtin_memcpy(out + whole, from + whole, static_cast<size_t>(count - whole) * sizeof(int64_t));
+}
+
 // out[i] = symbol for i in 0..count-1, and up to 31 more.
 LENGEN_INLINE void fill_bytes(uint8_t symbol, int64_t count, uint8_t* out) {
   using Bytes32 = uint8_t __attribute__((vector_size(32)));

@@ -63,6 +63,8 @@ def some_letters(words: Words, n: int, symbols: list[int]) -> list[int]:
 
 
 def letters(words: Words, n: int, bound: int) -> list[int]:
+    if bound == 2:
+        return [word >> i & 1 for _ in range((n + 31) // 32) for word in [words.next()] for i in range(32)][:n]
     blocks_of_four = (n + 7) // 8
     halves = [h for _ in range(4 * blocks_of_four) for word in [words.next()] for h in (word & 0xFFFF, word >> 16)][:n]
     x = [half * bound >> 16 for half in halves]
@@ -133,28 +135,62 @@ def completions(automaton: Automaton, n: int) -> list[list[int]]:
     return counts
 
 
+LONGEST_BLOCK, MOST_PATHS = 8, 16
+
+
+@cache
+def paths(automaton: Automaton, length: int) -> dict[int, list[tuple[tuple[int, ...], int]]]:
+    """From each live state: the words of a length that stay in live states, in order, and where they lead."""
+    found = {state: [((), state)] for state in range(automaton.states) if automaton.live[state]}
+    for _ in range(length):
+        for state, ways in found.items():
+            found[state] = [
+                ((*word, symbol), int(automaton.transitions[end][symbol]))
+                for word, end in ways
+                for symbol in legal(automaton, end)
+            ]
+    return found
+
+
+@cache
+def block_length(automaton: Automaton) -> int:
+    """The most symbols, up to which no state has too many paths; or one."""
+    for length in range(2, LONGEST_BLOCK + 1):
+        if max(map(len, paths(automaton, length).values())) > MOST_PATHS:
+            return length - 1
+    return LONGEST_BLOCK
+
+
 def uniform(automaton: Automaton, words: Words, n: int) -> list[int]:
-    counts = completions(automaton, n)
-    steps = {state: legal(automaton, state) for state in range(automaton.states) if automaton.live[state]}
-    most = max(map(len, steps.values()))
-    ways = lambda state, symbol, left: counts[left - 1][automaton.transitions[state][symbol]]  # noqa: E731
-    x, state = [], 0
-    drawn = [words.next() for _ in range(n)] if most > 1 else [0] * n
-    for i, draw in enumerate(drawn):
-        choices = [ways(state, symbol, n - i) for symbol in steps[state]]
-        x.append(steps[state][choose(words, draw, choices, most)])
-        state = int(automaton.transitions[state][x[-1]])
+    block = block_length(automaton)
+    if max(map(len, paths(automaton, block).values())) == 1:
+        return list(paths(automaton, n)[0][0][0])
+    counts, x, state = completions(automaton, n), [], 0
+    for draw in halves(words, -(-n // block)):
+        length = (n - len(x)) % block or block
+        ways = paths(automaton, length)[state]
+        left = n - len(x) - length
+        word, state = ways[choose(words, draw, [counts[left][end] for _, end in ways])]
+        x += word
     return x
 
 
-def choose(words: Words, draw: int, weights: list[int], most: int) -> int:
-    """The first place where the cumulative weights pass a 63-bit number, whose low half is drawn if it matters."""
-    total = sum(weights)
-    thresholds = [sum(weights[: j + 1]) * ALL // total if j < len(weights) else ALL for j in range(most - 1)]
-    high = draw >> 1
-    if any(high == threshold >> 32 for threshold in thresholds):
-        return sum(high << 32 | rest >= threshold for rest in [words.next()] for threshold in thresholds)
-    return sum(high >= threshold >> 32 for threshold in thresholds)
+def halves(words: Words, count: int) -> list[int]:
+    """The halves of the next words, low before high."""
+    drawn = [words.next() for _ in range((count + 1) // 2)]
+    return [half for word in drawn for half in (word & 0xFFFF, word >> 16)][:count]
+
+
+def choose(words: Words, draw: int, weights: list[int]) -> int:
+    """The last place whose cumulative weight before it is not above a 63-bit number. The number begins with the high 15
+    bits of `draw`; the others are drawn if it begins as a cumulative weight does."""
+    total, high = sum(weights), draw >> 1
+    thresholds = [sum(weights[:j]) * ALL // total for j in range(len(weights))]
+    place = sum(high >= threshold >> 48 for threshold in thresholds) - 1
+    if high == thresholds[place] >> 48:
+        whole = high << 48 | (words.next() | words.next() << 32) >> 16
+        place = sum(whole >= threshold for threshold in thresholds) - 1
+    return place
 
 
 # ---- hard ----
@@ -389,12 +425,11 @@ def product(one: list[int], other: list[int]) -> list[int]:
 
 def ends(words: Words, arities: list[int], n: int, wanted: int) -> list[int]:
     """Symbols whose arities, less one each, have the wanted sum; all such strings equally likely."""
-    most = BLOCK * (max(arities) - 1)
-    drawn, x = [words.next() for _ in range(n)], []
-    for i, draw in enumerate(drawn):
+    most, x = BLOCK * (max(arities) - 1), []
+    for i, draw in enumerate(halves(words, n)):  # a block is one symbol: of two there are more than 16
         symbols = [symbol for symbol, arity in enumerate(arities) if -BLOCK <= wanted - arity + 1 <= most]
         weights = [sequences(tuple(arities), n - i - 1, wanted - arities[symbol] + 1) for symbol in symbols]
-        x.append(symbols[choose(words, draw, weights, len(arities))])
+        x.append(symbols[choose(words, draw, weights)])
         wanted -= arities[x[-1]] - 1
     return x
 

@@ -113,7 +113,7 @@ class Outsiders {
  public:
   Outsiders(Members members, int64_t symbols) : members_(std::move(members)), symbols_(static_cast<uint16_t>(symbols)) {}
 
-  int64_t usual_words(int64_t n) const { return words_for_letters(n); }
+  int64_t usual_words(int64_t n) const { return words_for_letters(n, symbols_); }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     for (int attempt = 0; attempt < most; ++attempt) {

@@ -121,8 +121,8 @@ class PrefixLabels {
     row.scored[0] = row.start;
     FourWords places = FourWords{1, 2, 3, 4} + row.start;
     for_each_group(x, n, [&](int64_t i, size_t entry, int64_t index, auto size) {
-      std::memcpy(tokens + i, &tokens_[static_cast<size_t>(index * size())], size() * sizeof(int64_t));
-      std::memcpy(row.targets + 1 + i, labels_of<size()>(entry), size() * sizeof(int64_t));
+      copy_words<size()>(&tokens_[static_cast<size_t>(index * size())], tokens + i);
+      copy_words<size()>(labels_of<size()>(entry), row.targets + 1 + i);
       if constexpr (size() >= 4) {
         for (int64_t j = 0; j < size(); j += 4, places += 4) std::memcpy(row.scored + 1 + i + j, &places, sizeof places);
       }

@@ -59,8 +59,8 @@ class Blocks {
   }
 
   int64_t usual_words(int64_t n) const {
-    return static_cast<int64_t>(blocks_.size()) * (most_letters_ > 1 ? 1 + words_per_block : 1) +
-           (most_letters_ > 1 ? words_for_letters(n) : 0);
+    const auto blocks = static_cast<int64_t>(blocks_.size());
+    return most_letters_ == 1 ? blocks : blocks * (1 + words_for_letters(1, most_letters_)) + words_for_letters(n, most_letters_);
   }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
@@ -104,54 +104,95 @@ class Runs {
     }
   }
 
-  int64_t usual_words(int64_t n) const { return 4 + 4 * static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n))); }
+  int64_t usual_words(int64_t n) const { return 4 + 2 * static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n))); }
 
+  // Up to 31 more bytes are written.
+  template <bool>
   void draw(int64_t n, Words& words, Scratch&, uint8_t* x) const {
-    int64_t state = 0;
-    for (int64_t left = n; left > 0;) {
-      int64_t symbol = words.next() >> 31;
-      if (orbits_[orbit(state, symbol)].first > left) symbol = 1 - symbol;
-      const Orbit& chosen = orbits_[orbit(state, symbol)];
-      const auto choices = static_cast<uint32_t>(left - chosen.first) / static_cast<uint32_t>(chosen.stride) + 1;
-      const int64_t length = chosen.first + chosen.stride * words.below(choices);
-      fill_bytes(static_cast<uint8_t>(symbol), length, x);
-      x += length;
-      left -= length;
-      state = chosen.after(length);
+    for (Walk walk{n, 0, x}; walk.left > 0;) step(walk, words);
+  }
+
+  // Several strings, a run of each in turn: a run waits for the one before it in its string. Those that have ended stay as they are.
+  template <bool avx2>
+  void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
+    if (rows < rows_at_once) {
+      for (int64_t i = 0; i < rows; ++i) {
+        Words words = heads.words(i);
+        draw<avx2>(placements[i].length, words, scratch, x + i * stride);
+      }
+      return;
+    }
+    Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
+                                 heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
+    Walk walks[rows_at_once];
+    int64_t left = 0;
+    for (int64_t i = 0; i < rows_at_once; ++i) {
+      walks[i] = {placements[i].length, 0, x + i * stride};
+      left |= walks[i].left;
+    }
+    while (left > 0) {
+      left = 0;
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < rows_at_once; ++i) {
+        step(walks[i], words[i]);
+        left |= walks[i].left;
+      }
     }
   }
 
  private:
   static constexpr int64_t listed_lengths = 64;  // and more if the states do not come again before
 
-  // The states after 1, 2, ... times one symbol, the last `cycle` of which come again and again.
+  // A string being drawn: how much of it is left, the state that it is in, and where it goes on.
+  struct Walk {
+    int64_t left, state;
+    uint8_t* x;
+  };
+
+  // The states after 0, 1, 2, ... times one symbol, the last `cycle` of which come again and again.
   struct Orbit {
     int64_t first = int64_t{1} << 40, stride = 1, cycle = 1;
+    uint64_t reciprocal = 0;  // 2^32 / stride, upwards: exact for lengths up to 2^20
     std::vector<int32_t> states;
 
     int64_t after(int64_t length) const {
-      const auto known = static_cast<int64_t>(states.size());
-      if (length > known) length -= (length - known + cycle - 1) / cycle * cycle;
-      return states[static_cast<size_t>(length - 1)];
+      const auto last = static_cast<int64_t>(states.size()) - 1;
+      if (length > last) [[unlikely]] length -= (length - last + cycle - 1) / cycle * cycle;
+      return states[static_cast<size_t>(length)];
     }
   };
+
+  // Draws a run; if nothing is left, one of length 0.
+  LENGEN_INLINE void step(Walk& walk, Words& words) const {
+    int64_t symbol = words.next() >> 31;
+    symbol ^= orbits_[orbit(walk.state, symbol)].first > walk.left;
+    const Orbit& chosen = orbits_[orbit(walk.state, symbol)];
+    const bool ended = walk.left == 0;
+    const auto spare = static_cast<uint64_t>(ended ? 0 : walk.left - chosen.first);
+    const auto choices = static_cast<uint32_t>(spare * chosen.reciprocal >> 32) + 1;
+    const int64_t drawn = chosen.first + chosen.stride * words.below(choices), length = ended ? 0 : drawn;
+    fill_bytes(static_cast<uint8_t>(symbol), length, walk.x);
+    walk.state = chosen.after(length);
+    walk.x += length;
+    walk.left -= length;
+  }
 
   static size_t orbit(int64_t state, int64_t symbol) { return static_cast<size_t>(2 * state + symbol); }
 
   static Orbit orbit_of(const Automaton& automaton, int64_t state, int64_t symbol) {
     Orbit found;
-    int32_t at = automaton.next(static_cast<int32_t>(state), symbol);
+    auto at = static_cast<int32_t>(state);
     auto seen = found.states.end();
     while ((seen = std::find(found.states.begin(), found.states.end(), at)) == found.states.end()) {
       found.states.push_back(at);
       at = automaton.next(at, symbol);
     }
     found.cycle = found.states.end() - seen;
-    while (static_cast<int64_t>(found.states.size()) < listed_lengths) {
+    while (static_cast<int64_t>(found.states.size()) <= listed_lengths) {
       found.states.push_back(found.states[found.states.size() - static_cast<size_t>(found.cycle)]);
     }
     std::vector<int64_t> accepted;
-    for (int64_t length = 1; length <= static_cast<int64_t>(found.states.size()); ++length) {
+    for (int64_t length = 1; length < static_cast<int64_t>(found.states.size()); ++length) {
       if (automaton.accepts(found.after(length))) accepted.push_back(length);
     }
     if (!accepted.empty()) found.first = accepted[0];
@@ -159,6 +200,7 @@ class Runs {
     for (size_t i = 1; i < accepted.size(); ++i) {
       if (accepted[i] - accepted[i - 1] != found.stride) throw std::invalid_argument("the accepted runs have no fixed stride");
     }
+    found.reciprocal = ((uint64_t{1} << 32) + static_cast<uint64_t>(found.stride) - 1) / static_cast<uint64_t>(found.stride);
     return found;
   }
 

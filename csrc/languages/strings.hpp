@@ -25,10 +25,16 @@ class Strings {
                          int64_t stride) const = 0;
 };
 
+// Something whose draw differs by path: a template of whether it is the one for AVX2.
+template <class Draw>
+concept DrawsByPath = requires(const Draw& draw, Words& words, Scratch& scratch, uint8_t* x) {
+  draw.template draw<false>(int64_t{}, words, scratch, x);
+};
+
 // Something that gains from drawing several long rows at once, too.
 template <class Draw>
 concept DrawsRows = requires(const Draw& draw, const Placement* placements, const Heads& heads, Scratch& scratch, uint8_t* x) {
-  draw.draw_rows(placements, int64_t{}, heads, scratch, x, int64_t{});
+  draw.template draw_rows<false>(placements, int64_t{}, heads, scratch, x, int64_t{});
 };
 
 // Draw has usual_words and draw as above, and perhaps draw_rows; they are compiled with everything they call, for either path.
@@ -43,7 +49,7 @@ class StringsOf final : public Strings {
 #if LENGEN_HAS_AVX2_PATH
     if (use_avx2()) return draw_with_avx2(draw_, n, words, scratch, x);
 #endif
-    draw_.draw(n, words, scratch, x);
+    draw_string<false>(draw_, n, words, scratch, x);
   }
 
   int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : Draft::longest; }
@@ -53,18 +59,28 @@ class StringsOf final : public Strings {
 #if LENGEN_HAS_AVX2_PATH
     if (use_avx2()) return draw_rows_with_avx2(draw_, placements, rows, heads, scratch, x, stride);
 #endif
-    draw_rows_of(draw_, placements, rows, heads, scratch, x, stride);
+    draw_rows_of<false>(draw_, placements, rows, heads, scratch, x, stride);
   }
 
  private:
+  template <bool avx2>
+  LENGEN_INLINE static void draw_string(const Draw& draw, int64_t n, Words& words, Scratch& scratch, uint8_t* x) {
+    if constexpr (DrawsByPath<Draw>) {
+      draw.template draw<avx2>(n, words, scratch, x);
+    } else {
+      draw.draw(n, words, scratch, x);
+    }
+  }
+
+  template <bool avx2>
   LENGEN_INLINE static void draw_rows_of(const Draw& draw, const Placement* placements, int64_t rows, const Heads& heads,
                                          Scratch& scratch, uint8_t* x, int64_t stride) {
     if constexpr (DrawsRows<Draw>) {
-      draw.draw_rows(placements, rows, heads, scratch, x, stride);
+      draw.template draw_rows<avx2>(placements, rows, heads, scratch, x, stride);
     } else {
       for (int64_t row = 0; row < rows; ++row) {
         Words words = heads.words(row);
-        draw.draw(placements[row].length, words, scratch, x + row * stride);
+        draw_string<avx2>(draw, placements[row].length, words, scratch, x + row * stride);
       }
     }
   }
@@ -72,13 +88,13 @@ class StringsOf final : public Strings {
 #if LENGEN_HAS_AVX2_PATH
   LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draw_with_avx2(const Draw& draw, int64_t n, Words& words, Scratch& scratch,
                                                                   uint8_t* x) {
-    draw.draw(n, words, scratch, x);
+    draw_string<true>(draw, n, words, scratch, x);
   }
 
   LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static void draw_rows_with_avx2(const Draw& draw, const Placement* placements, int64_t rows,
                                                                        const Heads& heads, Scratch& scratch, uint8_t* x,
                                                                        int64_t stride) {
-    draw_rows_of(draw, placements, rows, heads, scratch, x, stride);
+    draw_rows_of<true>(draw, placements, rows, heads, scratch, x, stride);
   }
 #endif
 

@@ -83,10 +83,11 @@ class Trees {
  public:
   Trees(const std::vector<int64_t>& arities, int64_t longest)
       : arities_(arities), weights_(weigh(arities)), bound_(std::accumulate(weights_.begin(), weights_.end(), uint32_t{0})),
-        chances_(step_weights(arities_, weights_), block, longest), ends_(sums(arities), std::min(block, longest)) {}
+        chances_(step_weights(arities_, weights_), block, longest), ends_(sums(arities), std::min(block, longest), UniformWalk::Starts::any_state) {}
 
   int64_t usual_words(int64_t n) const { return n <= block ? n : 2 * n; }
 
+  template <bool avx2>
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     uint8_t* drawn = at_least(scratch.parts, n + 16);
     int64_t left = n, wanted = -1;
@@ -101,7 +102,7 @@ class Trees {
       wanted -= sum;
       left = rest;
     }
-    ends_.draw_from(state_of(wanted), left, words, scratch, drawn + n - left);
+    ends_.draw_from<avx2>(state_of(wanted), left, words, scratch, drawn + n - left);
     rotate(drawn, n, x);
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -14,153 +15,248 @@
 
 namespace lengen {
 
-// A number too large or too small for a float: mantissa in [1/2, 1) or 0, times 2^exponent.
+// A number too large or too small for a float: mantissa / 2^64 in [1/2, 1) or 0, times 2^exponent.
 struct ScaledNumber {
-  long double mantissa = 0;
+  uint64_t mantissa = 0;
   int64_t exponent = 0;
 
   static ScaledNumber of(long double value, int64_t exponent) {
+    if (value == 0) return {};
     int shift = 0;
     const long double mantissa = std::frexp(value, &shift);
-    return {mantissa, value == 0 ? 0 : exponent + shift};
+    return {static_cast<uint64_t>(std::ldexp(mantissa, 64)), exponent + shift};
   }
 
   // The number as a multiple of 2^unit.
   long double over(int64_t unit) const {
     constexpr int64_t least = -16000;
-    return mantissa == 0 ? 0 : std::ldexp(mantissa, static_cast<int>(std::max(exponent - unit, least)));
+    const auto power = static_cast<int>(std::max(exponent - unit, least) - 64);
+    return mantissa == 0 ? 0 : std::ldexp(static_cast<long double>(mantissa), power);
   }
 };
 
-// Every member of one length with equal probability: each step is drawn in proportion to the number of ways to complete it.
+// Twice as many as those of 16 numbers that are below `draw`.
+template <bool avx2>
+LENGEN_INLINE int64_t twice_below(const int16_t* numbers, int16_t draw);
+
+#if LENGEN_HAS_AVX2_PATH
+// Not inlined by force, because not every function that it is written into is compiled for AVX2; those that run are.
+LENGEN_AVX2 inline int64_t twice_below_avx2(const int16_t* numbers, int16_t draw) {
+  const __m256i sixteen = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers));
+  const __m256i below = _mm256_cmpgt_epi16(_mm256_set1_epi16(draw), sixteen);
+  return __builtin_popcount(static_cast<uint32_t>(_mm256_movemask_epi8(below)));
+}
+
+template <>
+LENGEN_INLINE int64_t twice_below<true>(const int16_t* numbers, int16_t draw) {
+  return twice_below_avx2(numbers, draw);
+}
+#endif
+
+template <>
+LENGEN_INLINE int64_t twice_below<false>(const int16_t* numbers, int16_t draw) {
+  int64_t below = 0;
+  for (int64_t i = 0; i < 16; ++i) below += numbers[i] < draw;
+  return 2 * below;
+}
+
+// Every member of one length with equal probability. A string is drawn in blocks of a few symbols, each by one of the paths that
+// lead on from a state, in proportion to the number of ways to complete it; the first block is the one that may be shorter.
 class UniformWalk {
  public:
-  UniformWalk(const Automaton& automaton, int64_t longest) {
+  // Which states a walk may begin in, beside the automaton's first.
+  enum class Starts { first_state, any_state };
+
+  UniformWalk(const Automaton& automaton, int64_t longest, Starts starts = Starts::first_state) {
     number_live_states(automaton);
-    list_steps(automaton);
-    if (choices_ > 1) {
-      count_paths(automaton, longest);
-    } else {
-      follow_only_walks();
-    }
+    starts_ = starts == Starts::any_state ? states() : 1;
+    list_paths(automaton);
+    if (most_paths_ > 1) count_paths(automaton, longest);
   }
 
-  int64_t usual_words(int64_t n) const { return choices_ > 1 ? n : 0; }
+  int64_t usual_words(int64_t n) const { return most_paths_ > 1 ? words_of_blocks(blocks(n)) : 0; }
 
-  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const { draw_from(0, n, words, scratch, x); }
+  // Up to seven more bytes are written.
+  template <bool avx2>
+  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
+    draw_from<avx2>(0, n, words, scratch, x);
+  }
 
   // The same from another state, from which some n symbols lead to acceptance.
+  template <bool avx2>
   void draw_from(int64_t start, int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     const int64_t state = numbers_[static_cast<size_t>(start)];
-    if (choices_ == 1) return put_only_walk(state, n, x);
-    uint32_t* draws = at_least(scratch.draws, n);
-    words.fill(draws, n);
-    Walker walker{state, n, draws, x, &words};
-    walk_all(&walker, 1);
+    if (most_paths_ == 1) return put_only_path(state, n, x);
+    if (slots_ == slots_at_once) {
+      draw_one<avx2, true>(state, n, words, scratch, x);
+    } else {
+      draw_one<avx2, false>(state, n, words, scratch, x);
+    }
   }
 
   // Strings of several rows, string i at x + i * stride; side by side, because a step waits for the one before.
+  template <bool avx2>
   void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
-    if (choices_ == 1) {
-      for (int64_t i = 0; i < rows; ++i) put_only_walk(0, placements[i].length, x + i * stride);
-      return;
+    if (most_paths_ == 1) {
+      for (int64_t i = 0; i < rows; ++i) put_only_path(0, placements[i].length, x + i * stride);
+    } else if (slots_ == slots_at_once) {
+      draw_side_by_side<avx2, true>(placements, rows, heads, scratch, x, stride);
+    } else {
+      draw_side_by_side<avx2, false>(placements, rows, heads, scratch, x, stride);
     }
-    Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
-                                 heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
-    Walker walkers[rows_at_once];
-    uint32_t* draws = at_least(scratch.draws, rows * stride);
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t n = placements[i].length;
-      int64_t longer = 0;  // rows go before it, those of the same length by their number
-      for (int64_t j = 0; j < rows; ++j) longer += placements[j].length * rows_at_once + j > n * rows_at_once + i;
-      walkers[longer] = {0, n, take(n, words[i], draws + i * stride), x + i * stride, &words[i]};
-    }
-    for (int64_t i = 0; i < rows; i += side_by_side) walk_all(walkers + i, std::min(side_by_side, rows - i));
   }
 
  private:
+  static constexpr int64_t longest_block = 8, side_by_side = 4;
+  static constexpr int64_t slots_at_once = 16;  // paths of a block, unless it is one symbol and there are more
   static constexpr int64_t most_bytes = int64_t{1} << 32;
   static constexpr uint64_t certain = uint64_t{1} << 63;
-  static constexpr int64_t side_by_side = 4;
+  static constexpr int64_t known_bits = 15;  // of a draw, before it has to be drawn further
 
-  // One string being drawn: where it is, and the random numbers for all its steps.
-  struct Walker {
-    int64_t state, n;
-    const uint32_t* draws;
-    uint8_t* x;
-    Words* words;
-  };
-
-  // What eight steps without a choice write, and where they lead.
-  struct OnlyWalk {
+  // One way from a state: its symbols, a byte each, and the state that it leads to.
+  struct Path {
     uint64_t symbols;
     int64_t next;
   };
 
+  // The same in a table: where the paths from there begin.
+  struct Slot {
+    uint64_t symbols;
+    int64_t place;
+  };
+
+  // The random numbers of the blocks of a string, 16 bits each, low half of a word first.
+  struct Draws {
+    const char* end;
+
+    Draws() = default;
+    Draws(const uint32_t* words, int64_t blocks) : end(reinterpret_cast<const char*>(words) + 2 * blocks) {}
+
+    LENGEN_INLINE uint16_t before_end(int64_t blocks) const {
+      uint16_t found;
+      std::memcpy(&found, end - 2 * blocks, sizeof found);
+      return found;
+    }
+  };
+
+  // One string being drawn: how many whole blocks are missing, the place of the paths from where it is, and what it is drawn by.
+  struct Walker {
+    int64_t missing, place;
+    uint8_t* x;
+    Draws draws;
+    Words* words;
+  };
+
+  int64_t states() const { return static_cast<int64_t>(live_.size()); }
+  int64_t whole_blocks(int64_t n) const { return static_cast<int64_t>(static_cast<uint64_t>(n) * reciprocal_ >> 32); }
+  int64_t blocks(int64_t n) const { return whole_blocks(n + symbols_ - 1); }
+  static int64_t words_of_blocks(int64_t blocks) { return (blocks + 1) / 2; }
+
   void number_live_states(const Automaton& automaton) {
     for (int64_t state = 0; state < automaton.states(); ++state) {
-      numbers_.push_back(automaton.is_live(state) ? static_cast<int64_t>(live_.size()) : -1);
+      numbers_.push_back(automaton.is_live(state) ? states() : -1);
       if (automaton.is_live(state)) live_.push_back(state);
     }
     if (numbers_[0] != 0) throw std::invalid_argument("the language is empty");
   }
 
-  void list_steps(const Automaton& automaton) {
-    for (const int64_t state : live_) choices_ = std::max(choices_, static_cast<int64_t>(automaton.legal(state).size()));
-    steps_.resize(live_.size() * static_cast<size_t>(choices_));
-    for (size_t i = 0; i < live_.size(); ++i) {
-      const std::vector<uint8_t> legal = automaton.legal(live_[i]);
-      for (size_t j = 0; j < legal.size(); ++j) {
-        const int64_t target = numbers_[static_cast<size_t>(automaton.next(live_[i], legal[j]))];
-        steps_[i * static_cast<size_t>(choices_) + j] = static_cast<uint32_t>(target) << 8 | legal[j];
+  // The paths of 1, 2, ... symbols from every state in lexicographic order, as long as they are few.
+  void list_paths(const Automaton& automaton) {
+    std::vector<std::vector<Path>> found(live_.size());
+    for (int64_t i = 0; i < states(); ++i) found[static_cast<size_t>(i)] = {{0, i}};
+    for (int64_t length = 1; length <= longest_block; ++length) {
+      size_t most = 1;
+      for (std::vector<Path>& paths : found) {
+        paths = extended(automaton, paths, length);
+        most = std::max(most, paths.size());
+      }
+      if (length > 1 && most > slots_at_once) break;
+      symbols_ = length;
+      most_paths_ = std::max(most_paths_, static_cast<int64_t>(most));
+      paths_.push_back(found);
+    }
+    reciprocal_ = ((uint64_t{1} << 32) + static_cast<uint64_t>(symbols_) - 1) / static_cast<uint64_t>(symbols_);
+    slots_ = (most_paths_ + slots_at_once - 1) / slots_at_once * slots_at_once;
+    for (const auto& from_states : paths_) {
+      for (const auto& paths : from_states) {
+        const size_t end = table_.size() + static_cast<size_t>(slots_);
+        for (const Path& path : paths) table_.push_back({path.symbols, path.next * slots_});
+        table_.resize(end, Slot{0, 0});
       }
     }
   }
 
-  // thresholds[r - 1][state][j]: 2^63 times the probability that the step is one of the first j + 1 when r symbols are missing;
-  // the high and the low 32 bits apart, because the low ones are needed once in 2^31 steps.
+  std::vector<Path> extended(const Automaton& automaton, const std::vector<Path>& paths, int64_t length) const {
+    std::vector<Path> found;
+    for (const Path& path : paths) {
+      const int64_t state = live_[static_cast<size_t>(path.next)];
+      for (const uint8_t symbol : automaton.legal(state)) {
+        const int64_t next = numbers_[static_cast<size_t>(automaton.next(state, symbol))];
+        found.push_back({path.symbols | uint64_t{symbol} << (8 * (length - 1)), next});
+      }
+    }
+    return found;
+  }
+
+  const std::vector<Path>& paths(int64_t length, int64_t state) const {
+    return paths_[static_cast<size_t>(length - 1)][static_cast<size_t>(state)];
+  }
+
+  // The part of the table for paths of a number of symbols.
+  const Slot* table(int64_t length) const { return table_.data() + (length - 1) * states() * slots_; }
+
+  // How many strings of so many whole blocks lead from each state to acceptance.
+  const ScaledNumber* counts(int64_t whole_blocks) const { return counts_.data() + whole_blocks * states(); }
+
   void count_paths(const Automaton& automaton, int64_t longest) {
-    const auto states = static_cast<int64_t>(live_.size()), row = states * (choices_ - 1);
-    if (longest > most_bytes / 8 / row) throw std::length_error("counting the paths of this automaton takes over 4 GiB");
-    high_.resize(static_cast<size_t>(longest * row));
-    low_.resize(static_cast<size_t>(longest * row));
-    std::vector<ScaledNumber> counts(live_.size()), before(live_.size());
-    for (int64_t i = 0; i < states; ++i) counts[static_cast<size_t>(i)] = {automaton.accepts(live_[static_cast<size_t>(i)]) ? 0.5L : 0.0L, 1};
-    for (int64_t missing = 1; missing <= longest; ++missing) {
-      counts.swap(before);
-      for (int64_t i = 0; i < states; ++i) {
-        const auto first = static_cast<size_t>(((missing - 1) * states + i) * (choices_ - 1));
-        counts[static_cast<size_t>(i)] = count_steps(automaton, i, before, first);
+    const int64_t most = longest / symbols_, row = slots_ * static_cast<int64_t>(sizeof(int16_t));
+    const auto bytes_of_state = static_cast<int64_t>(sizeof(ScaledNumber)) + row;
+    if (states() > most_bytes / bytes_of_state / (most + 1) || starts_ > most_bytes / row / (longest + 1)) {
+      throw std::length_error("counting the paths of this automaton takes over 4 GiB");
+    }
+    counts_.resize(static_cast<size_t>((most + 1) * states()));
+    thresholds_.resize(static_cast<size_t>(most * states() * slots_));
+    for (int64_t i = 0; i < states(); ++i) counts_[static_cast<size_t>(i)] = ScaledNumber::of(automaton.accepts(live_[static_cast<size_t>(i)]), 0);
+    for (int64_t blocks = 1; blocks <= most; ++blocks) {
+      for (int64_t i = 0; i < states(); ++i) {
+        int16_t* row_of_state = thresholds_.data() + ((blocks - 1) * states() + i) * slots_;
+        counts_[static_cast<size_t>(blocks * states() + i)] = fill_thresholds(counts(blocks - 1), symbols_, i, row_of_state);
+      }
+    }
+    if (symbols_ == 1) return;
+    first_thresholds_.resize(static_cast<size_t>((longest + 1) * starts_ * slots_));
+    for (int64_t n = 1; n <= longest; ++n) {
+      for (int64_t i = 0; n % symbols_ != 0 && i < starts_; ++i) {
+        fill_thresholds(counts(n / symbols_), n % symbols_, i, first_thresholds_.data() + (n * starts_ + i) * slots_);
       }
     }
   }
 
-  ScaledNumber count_steps(const Automaton& automaton, int64_t i, const std::vector<ScaledNumber>& before, size_t first) {
-    const std::vector<uint8_t>& legal = legal_of(automaton, i);
-    const uint32_t* steps = &steps_[static_cast<size_t>(i * choices_)];
+  // Calls visit(j, threshold) for j = 0, 1, ...: 2^63 times the probability that a path from `state` is one of the first j, where
+  // `after` says how many ways there are to complete it from where it leads. Returns how many ways there are from `state`.
+  template <class Visit>
+  ScaledNumber visit_thresholds(const ScaledNumber* after, int64_t length, int64_t state, Visit&& visit) const {
+    const std::vector<Path>& ways = paths(length, state);
     int64_t unit = std::numeric_limits<int64_t>::min();
-    for (size_t j = 0; j < legal.size(); ++j) {
-      const ScaledNumber& count = before[steps[j] >> 8];
-      if (count.mantissa != 0) unit = std::max(unit, count.exponent);
+    for (const Path& path : ways) {
+      if (after[path.next].mantissa != 0) unit = std::max(unit, after[path.next].exponent);
     }
-    long double total = 0;
-    for (size_t j = 0; j < legal.size(); ++j) total += before[steps[j] >> 8].over(unit);
-    long double sum = 0;
-    for (size_t j = 0; j < static_cast<size_t>(choices_ - 1); ++j) {
-      if (j < legal.size()) sum += before[steps[j] >> 8].over(unit);
-      const bool is_certain = sum >= total;
-      const uint64_t threshold = is_certain ? certain : static_cast<uint64_t>(sum / total * static_cast<long double>(certain));
-      high_[first + j] = static_cast<uint32_t>(threshold >> 32);
-      low_[first + j] = static_cast<uint32_t>(threshold);
+    long double total = 0, sum = 0;
+    for (const Path& path : ways) total += after[path.next].over(unit);
+    visit(int64_t{0}, uint64_t{0});
+    for (size_t j = 0; j + 1 < ways.size(); ++j) {
+      sum += after[ways[j].next].over(unit);
+      visit(static_cast<int64_t>(j + 1), sum >= total ? certain : static_cast<uint64_t>(sum / total * static_cast<long double>(certain)));
     }
     return ScaledNumber::of(total, unit);
   }
 
-  const std::vector<uint8_t>& legal_of(const Automaton& automaton, int64_t i) {
-    if (legal_.empty()) {
-      for (const int64_t state : live_) legal_.push_back(automaton.legal(state));
-    }
-    return legal_[static_cast<size_t>(i)];
+  // For each slot one less than the known bits of its threshold, so that a draw has to be greater.
+  ScaledNumber fill_thresholds(const ScaledNumber* after, int64_t length, int64_t state, int16_t* row) const {
+    std::fill_n(row, slots_, std::numeric_limits<int16_t>::max());
+    return visit_thresholds(after, length, state, [&](int64_t j, uint64_t threshold) {
+      row[j] = static_cast<int16_t>(static_cast<int64_t>(threshold >> (63 - known_bits)) - 1);
+    });
   }
 
   // The next `count` words, in `room` unless they are at hand.
@@ -173,110 +269,136 @@ class UniformWalk {
     return room;
   }
 
-  void follow_only_walks() {
-    for (int64_t state = 0; state < static_cast<int64_t>(live_.size()); ++state) {
-      OnlyWalk walk{0, state};
-      for (int64_t i = 0; i < 8; ++i) {
-        const uint32_t step = steps_[static_cast<size_t>(walk.next)];
-        walk.symbols |= uint64_t{step & 255} << (8 * i);
-        walk.next = step >> 8;
-      }
-      only_walks_.push_back(walk);
-    }
-  }
-
   // Up to seven more bytes are written.
-  void put_only_walk(int64_t state, int64_t n, uint8_t* x) const {
-    for (int64_t i = 0; i < n; i += 8) {
-      const OnlyWalk& walk = only_walks_[static_cast<size_t>(state)];
-      std::memcpy(x + i, &walk.symbols, sizeof walk.symbols);
-      state = walk.next;
+  void put_only_path(int64_t state, int64_t n, uint8_t* x) const {
+    const Slot* const only = table(longest_block);
+    int64_t place = state * slots_;
+    for (int64_t i = 0; i < n; i += longest_block) {
+      std::memcpy(x + i, &only[place].symbols, sizeof only[place].symbols);
+      place = only[place].place;
     }
   }
 
-  // The longest string first.
-  LENGEN_INLINE void walk_all(Walker* walkers, int64_t count) const {
-    switch (choices_) {
-      case 2: return walk_all<2>(walkers, count);
-      case 3: return walk_all<3>(walkers, count);
-      default: return walk_all<0>(walkers, count);
-    }
+  template <bool avx2, bool few>
+  LENGEN_INLINE void draw_one(int64_t state, int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
+    const int64_t count = words_of_blocks(blocks(n));
+    uint32_t* draws = at_least(scratch.draws, count);
+    words.fill(draws, count);
+    Walker walker = begin<avx2, few>(state, n, draws, x, words);
+    walk_all<avx2, few>(&walker, 1);
   }
 
-  // They end together, so that the same symbols are missing.
-  template <int64_t known>
+  template <bool avx2, bool few>
+  LENGEN_INLINE void draw_side_by_side(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
+                                       int64_t stride) const {
+    Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
+                                 heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
+    Walker walkers[rows_at_once];
+    uint32_t* draws = at_least(scratch.draws, rows * stride);
+    int64_t ranks[rows_at_once];  // by whole blocks, of as many by their number
+    for (int64_t i = 0; i < rows; ++i) ranks[i] = whole_blocks(placements[i].length) * rows_at_once + i;
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t n = placements[i].length;
+      int64_t longer = 0;
+      for (int64_t j = 0; j < rows; ++j) longer += ranks[j] > ranks[i];
+      const uint32_t* drawn = take(words_of_blocks(blocks(n)), words[i], draws + i * stride);
+      walkers[longer] = begin<avx2, few>(0, n, drawn, x + i * stride, words[i]);
+    }
+    for (int64_t i = 0; i < rows; i += side_by_side) walk_all<avx2, few>(walkers + i, std::min(side_by_side, rows - i));
+  }
+
+  // The first block, if it is shorter.
+  template <bool avx2, bool few>
+  LENGEN_INLINE Walker begin(int64_t state, int64_t n, const uint32_t* drawn, uint8_t* x, Words& words) const {
+    const int64_t slots = few ? slots_at_once : slots_, whole = whole_blocks(n), rest = n - whole * symbols_;
+    const Draws draws(drawn, whole + (rest != 0));
+    if (rest == 0) return {whole, state * slots, x, draws, &words};
+    const int16_t* row = first_thresholds_.data() + (n * starts_ + state) * slots;
+    const Slot& slot = choose<avx2, few>(row, table(rest) + state * slots, draws.before_end(whole + 1), whole, rest, words);
+    std::memcpy(x, &slot.symbols, sizeof slot.symbols);
+    return {whole, slot.place, x + rest, draws, &words};
+  }
+
+  // The walker that misses most first. They end together, so that as many blocks are missing.
+  template <bool avx2, bool few>
   LENGEN_INLINE void walk_all(Walker* walkers, int64_t count) const {
-    int64_t missing = walkers[0].n;
+    int64_t missing = walkers[0].missing;
     for (int64_t active = 1; active <= count; ++active) {
-      const int64_t end = active < count ? walkers[active].n : 0;
+      const int64_t end = active < count ? walkers[active].missing : 0;
       switch (active) {
-        case 1: walk<known, 1>(walkers, missing, end); break;
-        case 2: walk<known, 2>(walkers, missing, end); break;
-        case 3: walk<known, 3>(walkers, missing, end); break;
-        default: walk<known, 4>(walkers, missing, end);
+        case 1: walk<avx2, few, 1>(walkers, missing, end); break;
+        case 2: walk<avx2, few, 2>(walkers, missing, end); break;
+        case 3: walk<avx2, few, 3>(walkers, missing, end); break;
+        default: walk<avx2, few, 4>(walkers, missing, end);
       }
       missing = end;
     }
   }
 
-  // The first `active` of the walkers, from where `missing` symbols are missing to where `end` are. With at most `known` choices
-  // a state, or any number if that is 0.
-  template <int64_t known, int64_t active>
+  // The first `active` of the walkers, from where `missing` blocks are missing to where `end` are.
+  template <bool avx2, bool few, int64_t active>
   LENGEN_INLINE void walk(Walker* walkers, int64_t missing, int64_t end) const {
-    const int64_t choices = known == 0 ? choices_ : known, row = static_cast<int64_t>(live_.size()) * (choices - 1);
-    const uint32_t* const steps = steps_.data();
-    const uint32_t* draws[active];
+    const Slot* const slots = table(symbols_);
+    const int64_t symbols = symbols_, row = states() * (few ? slots_at_once : slots_);
+    Draws draws[active];
     uint8_t* x[active];
-    uint64_t states[active];
+    int64_t places[active];
     for (int64_t i = 0; i < active; ++i) {
-      draws[i] = walkers[i].draws + walkers[i].n;
-      x[i] = walkers[i].x + walkers[i].n;
-      states[i] = static_cast<uint64_t>(walkers[i].state);
+      draws[i] = walkers[i].draws;
+      x[i] = walkers[i].x;
+      places[i] = walkers[i].place;
     }
-    const uint32_t* thresholds = high_.data() + (missing - 1) * row;
-    for (int64_t place = -missing; place < -end; ++place, thresholds -= row) {
+    const int16_t* thresholds = thresholds_.data() + (missing - 1) * row;
+    for (int64_t left = missing; left > end; --left, thresholds -= row) {
 #pragma GCC unroll 4
       for (int64_t i = 0; i < active; ++i) {
-        const uint32_t draw = draws[i][place] >> 1;
-        const uint32_t* const own = thresholds + states[i] * static_cast<uint64_t>(choices - 1);
-        const uint32_t* const own_steps = steps + states[i] * static_cast<uint64_t>(choices);
-        bool tied = draw == own[0];
-        uint32_t step;
-        if constexpr (known == 2) {
-          const uint32_t takes_second = 0 - static_cast<uint32_t>(draw >= own[0]);  // a mask: a branch would be guessed wrong
-          step = own_steps[0] ^ ((own_steps[0] ^ own_steps[1]) & takes_second);
-        } else {
-          uint64_t choice = draw >= own[0];
-          for (int64_t j = 1; j < choices - 1; ++j) {
-            choice += draw >= own[j];
-            tied |= draw == own[j];
-          }
-          step = own_steps[choice];
-        }
-        if (tied) [[unlikely]] step = own_steps[settle_tie(own - high_.data(), draw, *walkers[i].words)];
-        x[i][place] = static_cast<uint8_t>(step);
-        states[i] = step >> 8;
+        const uint16_t draw = draws[i].before_end(left);
+        const Slot& slot =
+            choose<avx2, few>(thresholds + places[i], slots + places[i], draw, left - 1, symbols, *walkers[i].words);
+        std::memcpy(x[i], &slot.symbols, sizeof slot.symbols);
+        x[i] += symbols;
+        places[i] = slot.place;
       }
     }
-    for (int64_t i = 0; i < active; ++i) walkers[i].state = static_cast<int64_t>(states[i]);
+    for (int64_t i = 0; i < active; ++i) {
+      walkers[i].x = x[i];
+      walkers[i].place = places[i];
+    }
   }
 
-  LENGEN_RARE int64_t settle_tie(int64_t place, uint32_t draw, Words& words) const {
-    const uint64_t whole = uint64_t{draw} << 32 | words.next();
-    int64_t choice = 0;
-    for (int64_t j = 0; j < choices_ - 1; ++j) {
-      const auto at = static_cast<size_t>(place + j);
-      choice += whole >= (uint64_t{high_[at]} << 32 | low_[at]);
-    }
-    return choice;
+  // The slot that a draw chooses of those from `first` on, whose thresholds are in `row`. A draw at the border of a path has to be
+  // drawn further. (Addresses are made of twice the number below, because that is there one instruction earlier.)
+  template <bool avx2, bool few>
+  LENGEN_INLINE const Slot& choose(const int16_t* row, const Slot* first, uint16_t draw, int64_t blocks_after, int64_t length,
+                                   Words& words) const {
+    const auto known = static_cast<int16_t>(draw >> (16 - known_bits));
+    int64_t twice = twice_below<avx2>(row, known);
+    for (int64_t i = slots_at_once; !few && i < slots_; i += slots_at_once) twice += twice_below<avx2>(row + i, known);
+    int16_t border;
+    std::memcpy(&border, reinterpret_cast<const char*>(row - 1) + twice, sizeof border);
+    if (border == known - 1) [[unlikely]] return first[draw_further(known, blocks_after, length, first, words) - 1];
+    static_assert(sizeof(Slot) == 16);
+    return *reinterpret_cast<const Slot*>(reinterpret_cast<const char*>(first - 1) + 8 * twice);
+  }
+
+  LENGEN_RARE int64_t draw_further(int16_t known, int64_t blocks_after, int64_t length, const Slot* first, Words& words) const {
+    const uint64_t whole = static_cast<uint64_t>(known) << (63 - known_bits) | words.next_pair() >> (1 + known_bits);
+    int64_t below = 0;
+    visit_thresholds(counts(blocks_after), length, (first - table(length)) / slots_, [&](int64_t, uint64_t threshold) { below += threshold <= whole; });
+    return below;
   }
 
   std::vector<int64_t> live_, numbers_;
-  int64_t choices_ = 1;
-  std::vector<uint32_t> steps_;  // [live states][choices]: the next live state, and in the low 8 bits the symbol
-  std::vector<uint32_t> high_, low_;
-  std::vector<OnlyWalk> only_walks_;
-  std::vector<std::vector<uint8_t>> legal_;
+  int64_t symbols_ = 1;     // of a block
+  uint64_t reciprocal_ = 0;  // 2^32 / symbols_, upwards: exact for lengths up to 2^20
+  int64_t most_paths_ = 1;  // of a block, from any state
+  int64_t slots_ = 1;       // for them
+  int64_t starts_ = 1;      // states that a walk may begin in
+  std::vector<std::vector<std::vector<Path>>> paths_;  // by the number of symbols, from 1 on, and by the state
+  std::vector<Slot> table_;                            // the same as [symbols][states][slots]
+  std::vector<ScaledNumber> counts_;                   // [whole blocks][states]
+  std::vector<int16_t> thresholds_;                    // [whole blocks, from 1 on][states][slots]
+  std::vector<int16_t> first_thresholds_;              // [n][starts][slots], of first blocks
 };
 
 }  // namespace lengen

@@ -73,9 +73,9 @@ class Letters {
     if (step == 1) {
       widen(numbers, n, out...);
     } else if (step <= 4) {
-      for (int64_t i = 0; i < n; i += step, ++numbers) (std::memcpy(out + i, tokens_[*numbers].data(), 4 * sizeof(int64_t)), ...);
+      for (int64_t i = 0; i < n; i += step, ++numbers) (copy_words<4>(tokens_[*numbers].data(), out + i), ...);
     } else {
-      for (int64_t i = 0; i < n; i += step, ++numbers) (std::memcpy(out + i, tokens_[*numbers].data(), 8 * sizeof(int64_t)), ...);
+      for (int64_t i = 0; i < n; i += step, ++numbers) (copy_words<8>(tokens_[*numbers].data(), out + i), ...);
     }
   }
 
@@ -130,7 +130,7 @@ class Letters {
     uint64_t counts = 0;
     int64_t i = 0;
     for (; i + step <= n; i += step, ++numbers) {
-      std::memcpy(out + i, tokens_[*numbers].data(), written * sizeof(int64_t));
+      copy_words<written>(tokens_[*numbers].data(), out + i);
       counts += packed_counts_[*numbers];
     }
     for (const int64_t* left = tokens_[*numbers].data(); i < n; ++i, ++left) {
