@@ -44,9 +44,9 @@ class Sampler {
   // Strings of a language: lengths in increasing order, and the thresholds of Lengths or nothing.
   Sampler(std::unique_ptr<RowSampler> rows, std::vector<int32_t> listed, std::vector<uint64_t> thresholds, uint64_t seed,
           int64_t context)
-      : rows_(std::move(rows)), listed_(std::move(listed)), thresholds_(std::move(thresholds)),
+      : rows_(std::move(rows)), listed_(std::move(listed)), thresholds_(std::move(thresholds)), starts_(starts_of(thresholds_)),
         lengths_{listed_[0], 1, static_cast<int64_t>(listed_.size()), listed_.data(),
-                 thresholds_.empty() ? nullptr : thresholds_.data()},
+                 thresholds_.empty() ? nullptr : thresholds_.data(), starts_.data()},
         seed_(seed), context_(context) {
     check_context(*rows_, lengths_, context);
   }
@@ -63,6 +63,7 @@ class Sampler {
   std::unique_ptr<RowSampler> rows_;
   std::vector<int32_t> listed_;
   std::vector<uint64_t> thresholds_;
+  std::vector<int32_t> starts_;
   Lengths lengths_;
   uint64_t seed_;
   int64_t context_;

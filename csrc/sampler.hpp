@@ -19,18 +19,34 @@ inline constexpr int64_t longest_length = int64_t{1} << 20;
 inline constexpr int64_t most_tokens = std::numeric_limits<int32_t>::max();
 
 // The lengths a task can draw from a range: first, first + stride, ..., `count` of them, or those listed. They are equally likely,
-// or length i is drawn by the 64-bit random numbers from thresholds[i - 1] up to below thresholds[i].
+// or length i is drawn by the 64-bit random numbers from thresholds[i - 1] up to below thresholds[i]; then starts[b] is the first
+// length that numbers with the high byte b may draw.
 struct Lengths {
   int64_t first;
   int64_t stride;
   int64_t count;
   const int32_t* listed = nullptr;
   const uint64_t* thresholds = nullptr;
+  const int32_t* starts = nullptr;
 
   int64_t at(int64_t i) const { return listed == nullptr ? first + stride * i : listed[i]; }
   int64_t last() const { return at(count - 1); }
-  int64_t drawn_by(uint64_t draw) const { return at(std::upper_bound(thresholds, thresholds + count - 1, draw) - thresholds); }
+  int64_t drawn_by(uint64_t draw) const {
+    int64_t i = starts[draw >> 56];
+    while (i < count - 1 && thresholds[i] <= draw) ++i;
+    return at(i);
+  }
 };
+
+// The `starts` of thresholds.
+inline std::vector<int32_t> starts_of(const std::vector<uint64_t>& thresholds) {
+  std::vector<int32_t> starts;
+  for (uint64_t byte = 0; byte < 256 && !thresholds.empty(); ++byte) {
+    const auto found = std::upper_bound(thresholds.begin(), thresholds.end() - 1, byte << 56);
+    starts.push_back(static_cast<int32_t>(found - thresholds.begin()));
+  }
+  return starts;
+}
 
 // Lengths congruent to `residue` modulo `stride` in low..high.
 inline Lengths lengths_between(int64_t low, int64_t high, int64_t stride, int64_t residue) {

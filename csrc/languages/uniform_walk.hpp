@@ -61,7 +61,7 @@ LENGEN_INLINE int64_t twice_below<false>(const int16_t* numbers, int16_t draw) {
 }
 
 // Every member of one length with equal probability. A string is drawn in blocks of a few symbols, each by one of the paths that
-// lead on from a state, in proportion to the number of ways to complete it; the first block is the one that may be shorter.
+// lead on from a state, in proportion to the number of ways to complete it; all blocks but the first are whole.
 class UniformWalk {
  public:
   // Which states a walk may begin in, beside the automaton's first.
@@ -148,8 +148,7 @@ class UniformWalk {
   };
 
   int64_t states() const { return static_cast<int64_t>(live_.size()); }
-  int64_t whole_blocks(int64_t n) const { return static_cast<int64_t>(static_cast<uint64_t>(n) * reciprocal_ >> 32); }
-  int64_t blocks(int64_t n) const { return whole_blocks(n + symbols_ - 1); }
+  int64_t blocks(int64_t n) const { return static_cast<int64_t>(static_cast<uint64_t>(n + symbols_ - 1) * reciprocal_ >> 32); }
   static int64_t words_of_blocks(int64_t blocks) { return (blocks + 1) / 2; }
 
   void number_live_states(const Automaton& automaton) {
@@ -223,11 +222,11 @@ class UniformWalk {
         counts_[static_cast<size_t>(blocks * states() + i)] = fill_thresholds(counts(blocks - 1), symbols_, i, row_of_state);
       }
     }
-    if (symbols_ == 1) return;
     first_thresholds_.resize(static_cast<size_t>((longest + 1) * starts_ * slots_));
     for (int64_t n = 1; n <= longest; ++n) {
-      for (int64_t i = 0; n % symbols_ != 0 && i < starts_; ++i) {
-        fill_thresholds(counts(n / symbols_), n % symbols_, i, first_thresholds_.data() + (n * starts_ + i) * slots_);
+      const int64_t after = blocks(n) - 1;
+      for (int64_t i = 0; i < starts_; ++i) {
+        fill_thresholds(counts(after), n - after * symbols_, i, first_thresholds_.data() + (n * starts_ + i) * slots_);
       }
     }
   }
@@ -295,8 +294,8 @@ class UniformWalk {
                                  heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
     Walker walkers[rows_at_once];
     uint32_t* draws = at_least(scratch.draws, rows * stride);
-    int64_t ranks[rows_at_once];  // by whole blocks, of as many by their number
-    for (int64_t i = 0; i < rows; ++i) ranks[i] = whole_blocks(placements[i].length) * rows_at_once + i;
+    int64_t ranks[rows_at_once];  // by blocks, of as many by their number
+    for (int64_t i = 0; i < rows; ++i) ranks[i] = blocks(placements[i].length) * rows_at_once + i;
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t n = placements[i].length;
       int64_t longer = 0;
@@ -307,16 +306,16 @@ class UniformWalk {
     for (int64_t i = 0; i < rows; i += side_by_side) walk_all<avx2, few>(walkers + i, std::min(side_by_side, rows - i));
   }
 
-  // The first block, if it is shorter.
+  // Draws the first block.
   template <bool avx2, bool few>
   LENGEN_INLINE Walker begin(int64_t state, int64_t n, const uint32_t* drawn, uint8_t* x, Words& words) const {
-    const int64_t slots = few ? slots_at_once : slots_, whole = whole_blocks(n), rest = n - whole * symbols_;
-    const Draws draws(drawn, whole + (rest != 0));
-    if (rest == 0) return {whole, state * slots, x, draws, &words};
+    const int64_t slots = few ? slots_at_once : slots_, missing = blocks(n) - 1, first = n - missing * symbols_;
+    const Draws draws(drawn, missing + 1);
+    if (n == 0) return {0, 0, x, draws, &words};
     const int16_t* row = first_thresholds_.data() + (n * starts_ + state) * slots;
-    const Slot& slot = choose<avx2, few>(row, table(rest) + state * slots, draws.before_end(whole + 1), whole, rest, words);
+    const Slot& slot = choose<avx2, few>(row, table(first) + state * slots, draws.before_end(missing + 1), missing, first, words);
     std::memcpy(x, &slot.symbols, sizeof slot.symbols);
-    return {whole, slot.place, x + rest, draws, &words};
+    return {missing, slot.place, x + first, draws, &words};
   }
 
   // The walker that misses most first. They end together, so that as many blocks are missing.
