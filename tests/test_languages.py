@@ -449,6 +449,20 @@ def test_symbols_that_labels_cannot_name_are_refused(symbol):
         lf.language(dfa=content)
 
 
+def test_a_name_that_is_no_text_is_refused():
+    with pytest.raises(TypeError, match="name is 5; it must be a string"):
+        lf.language("a", name=5)
+
+
+def test_the_longest_string_is_that_of_the_language_or_the_longest_drawn():
+    for regex, message in (
+        ("(ab)*", "the longest string has length 1048576"),
+        ("ab", "the longest string of ab has length 2"),
+    ):
+        with pytest.raises(ValueError, match=rf"length ends at 9999999; {message}$"):
+            lf.language(regex).sample(1, 9999999)
+
+
 # ---- as a task ----
 
 

@@ -14,7 +14,7 @@ from lengen_fast.data import Batch, check_integer
 from lengen_fast.lengths import Length, Number, Pair, bounds, label, written
 from lengen_fast.symbols import SPECIAL_NAMES
 
-DISTRIBUTIONS = ("paper", "uniform", "hard")
+DISTRIBUTIONS = ("paper", "uniform", "hard", "negative", "corrupted")
 USUAL_LENGTH = 50
 LONGEST_LENGTH = 2**20
 """No string has more than this many symbols before its separator."""

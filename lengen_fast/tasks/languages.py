@@ -121,6 +121,8 @@ class Language(Task):
         return _as_range(self.acceptor.lengths(low, min(high, LONGEST_LENGTH)))
 
     def _why_no_longer(self) -> str:
+        if self.max_length == LONGEST_LENGTH:
+            return super()._why_no_longer()
         return f"the longest string of {self.name} has length {self.max_length}"
 
     def check_lengths(self, low: Number, high: Number, distribution: str | None = None) -> Sequence[int]:
