@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -313,6 +313,8 @@ class Automaton:
 
 
 def _checked_alphabet(alphabet: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(alphabet, Iterable):
+        raise TypeError(f"alphabet is {alphabet!r}; it must be the symbols, such as 'ab' or ['a', 'b']")
     names = tuple(alphabet)
     if not names:
         raise ValueError("the alphabet is empty: give its symbols, such as alphabet='ab'")

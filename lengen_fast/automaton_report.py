@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
+
+import numpy as np
 
 from lengen_fast import printing
 from lengen_fast.automata import Automaton
@@ -14,7 +17,12 @@ from lengen_fast.runs import RunError, write_atomically
 from lengen_fast.tasks import Language, is_task, task
 
 DRAWING_SECONDS = 60
+TITLE_WIDTH, SYMBOLS_WIDTH = 80, 24
 _TASK_NAME = re.compile(r"(?=.*_)[A-Za-z0-9_]+")
+
+
+class DrawingError(RunError):
+    """Graphviz is there and does not draw."""
 
 
 def report(name: str, out: str | None) -> tuple[dict, str]:
@@ -29,14 +37,7 @@ def report(name: str, out: str | None) -> tuple[dict, str]:
         RunError: ``out`` was asked for and cannot be drawn.
     """
     title, automaton = _find(name)
-    if shutil.which("dot"):
-        figure = out or f"{name if is_task(name) else 'automaton'}.svg"
-        _draw(dot(automaton, title), Path(figure))
-        ending = f"figure: {figure}"
-    elif out is not None:
-        raise RunError(f"{out} cannot be drawn: there is no program dot; install graphviz, or ask without --out")
-    else:
-        figure, ending = None, "not drawn: graphviz is not installed"
+    figure, ending = _drawn(automaton, title, out or f"{name if is_task(name) else 'automaton'}.svg", out is not None)
     content = {"name": name, "figure": figure, "automaton": automaton.as_dict()}
     return content, "\n".join([f"{title}: {plural(automaton.states, 'state')}", "", *table(automaton), "", ending])
 
@@ -53,15 +54,20 @@ def table(automaton: Automaton) -> list[str]:
 
 
 def dot(automaton: Automaton, title: str) -> str:
-    """The drawing in graphviz's language; steps into states that reach no member are left out."""
-    lines = ["digraph {", "  rankdir=LR", f"  label={_quoted(title)}", '  node [shape=circle, fontname="Helvetica"]']
-    lines += ['  edge [fontname="Helvetica"]', "  begin [shape=point]", "  begin -> 0"]
-    for state in range(automaton.states):
-        if automaton.live[state] or state == 0:
-            shape = "doublecircle" if automaton.accepting[state] else "circle"
-            lines.append(f"  {state} [shape={shape}, label={_quoted(automaton.state_names[state])}]")
+    """The drawing in graphviz's language; steps into states that reach no member are left out, which it says."""
+    drawn = automaton.live.copy()
+    drawn[0] = True
+    below = textwrap.wrap(title, TITLE_WIDTH)
+    below += [] if automaton.live.all() else ["(a step that is not drawn reaches no member)"]
+    lines = ["digraph {", "  rankdir=LR", f"  label={_quoted(*below)}", '  graph [fontname="Helvetica"]']
+    lines += ['  node [shape=circle, width=0.7, fontname="Helvetica"]', '  edge [fontname="Helvetica"]']
+    lines += ["  begin [shape=point, width=0.1]", "  begin -> 0"]
+    for state in np.flatnonzero(drawn).tolist():
+        shape = "doublecircle" if automaton.accepting[state] else "circle"
+        lines.append(f"  {state} [shape={shape}, label={_quoted(automaton.state_names[state])}]")
     for (source, target), symbols in _steps(automaton).items():
-        lines.append(f"  {source} -> {target} [label={_quoted(' '.join(symbols))}]")
+        rows = textwrap.wrap(" ".join(symbols), SYMBOLS_WIDTH, break_long_words=False, break_on_hyphens=False)
+        lines.append(f"  {source} -> {target} [label={_quoted(*rows)}]")
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -94,14 +100,32 @@ def _steps(automaton: Automaton) -> dict[tuple[int, int], list[str]]:
     return steps
 
 
+def _drawn(automaton: Automaton, title: str, figure: str, is_asked: bool) -> tuple[str | None, str]:
+    """Where the drawing is, if it can be made, and a line that says so; if it is asked for, it must be made."""
+    if not shutil.which("dot"):
+        if is_asked:
+            raise RunError(f"{figure} cannot be drawn: there is no program dot; install graphviz, or ask without --out")
+        return None, "not drawn: graphviz is not installed"
+    try:
+        _draw(dot(automaton, title), Path(figure))
+    except DrawingError as error:
+        if is_asked:
+            raise
+        return None, f"not drawn: {error}"
+    return figure, f"figure: {figure}"
+
+
 def _draw(text: str, path: Path) -> None:
     form = path.suffix.removeprefix(".") or "svg"
     command = ["dot", f"-T{form}"]
-    drawn = subprocess.run(command, input=text.encode(), capture_output=True, timeout=DRAWING_SECONDS, check=False)
+    try:
+        drawn = subprocess.run(command, input=text.encode(), capture_output=True, timeout=DRAWING_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DrawingError(f"graphviz took longer than {DRAWING_SECONDS} seconds for {path}") from None
     if drawn.returncode != 0:
-        raise RunError(f"{path} was not drawn: {' '.join(drawn.stderr.decode(errors='replace').split())}")
+        raise DrawingError(f"graphviz cannot make {path}: {' '.join(drawn.stderr.decode(errors='replace').split())}")
     write_atomically(path, drawn.stdout)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _quoted(*lines: str) -> str:
+    return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'

@@ -101,14 +101,14 @@ def generate_command(options: argparse.Namespace) -> None:
     task = chosen_task(options)
     low, high = bounds(options.length or task.usual_lengths)
     task = with_symbols(task, extent(high))
-    at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high)[-1]))
+    at_once = max(1, (1 << 20) // task.tokens_at(task.check_lengths(low, high, options.distribution)[-1]))
     check_count(options.count)
     if options.count > 2**32:
         raise ValueError(f"--count must be at most {2**32}, the strings that one seed has, got {options.count}")
     for first in range(0, options.count, at_once):
         count = min(at_once, options.count - first)
-        batch, edited = strings.drawn(task, count, written(low, high), options.seed, options.distribution, first)
-        strings.show(task, batch, options.format, first, edited)
+        batch, edits = strings.drawn(task, count, written(low, high), options.seed, options.distribution, first)
+        strings.show(task, batch, options.format, first, edits)
 
 
 def run_command(options: argparse.Namespace) -> None:

@@ -161,8 +161,8 @@ def evaluate(
             that is not the task's, or a length that does not fit into the model's position table.
     """
     ranges = [bounds(length) for length in lengths]
-    _check(model, task, ranges, count, offsets, token_budget)
     distribution = task.distributions[0] if distribution is None else distribution
+    _check(model, task, ranges, distribution, count, offsets, token_budget)
     if not model.config.has_positions:
         offsets = "zero"  # there is nothing to shift
     lines = []
@@ -231,6 +231,7 @@ def _check(
     model: Transformer,
     task: Task,
     ranges: list[tuple[Number, Number]],
+    distribution: str,
     count: int | None,
     offsets: str,
     token_budget: int,
@@ -248,7 +249,7 @@ def _check(
             f"use the task it was trained on, with the same alphabet"
         )
     for low, high in ranges:
-        check_context(model.config, task, task.check_lengths(low, high)[-1])
+        check_context(model.config, task, task.check_lengths(low, high, distribution)[-1])
 
 
 def check_context(config, task: Task, length: Number) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from lengen_fast.data import Batch
 from lengen_fast.lengths import Length
@@ -14,19 +15,31 @@ from lengen_fast.tasks import Language, Task
 from lengen_fast.tasks.languages import CORRUPTED
 
 MARGIN = 2
+KINDS = {0: "replaced", 1: "added", -1: "removed"}  # by how much longer the string is than the member
+
+
+class Edit(NamedTuple):
+    """How a string of ``"corrupted"`` comes from a member: the index in x of a symbol, and what was done with it."""
+
+    place: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"symbol {self.place + 1} {self.kind}"
 
 
 def drawn(
     task: Task, count: int, length: Length, seed: int, distribution: str | None, first: int
-) -> tuple[Batch, list[int] | None]:
-    """Strings of a task from number ``first`` on, and of ``"corrupted"`` the index in x of each replaced symbol."""
+) -> tuple[Batch, list[Edit] | None]:
+    """Strings of a task from number ``first`` on, and of ``"corrupted"`` the edit of each."""
     if distribution == CORRUPTED and isinstance(task, Language):
-        batch, _, places = task.sample_corrupted(count, length, seed, first_row=first)
-        return batch, places.tolist()
+        batch, members, places = task.sample_corrupted(count, length, seed, first_row=first)
+        longer = (batch.lengths - members.lengths).tolist()
+        return batch, [Edit(place, KINDS[more]) for place, more in zip(places.tolist(), longer, strict=True)]
     return task.sample(count, length, seed, distribution, first_row=first), None
 
 
-def show(task: Task, batch: Batch, form: str, first: int = 0, edited: Sequence[int] | None = None) -> None:
+def show(task: Task, batch: Batch, form: str, first: int = 0, edits: Sequence[Edit] | None = None) -> None:
     """Print the strings of a batch.
 
     Args:
@@ -34,18 +47,18 @@ def show(task: Task, batch: Batch, form: str, first: int = 0, edited: Sequence[i
         batch: B strings.
         form: ``"text"``, aligned in columns; ``"tokens"``, one string a line; or ``"json"``, one object a line.
         first: number of the first string.
-        edited: the index in x of the symbol that was replaced, of each string; None: none was.
+        edits: of each string; None: there were none.
     """
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     for number, (tokens, scored, targets) in enumerate(_each(task, batch), first):
         if form == "tokens":
             print(" ".join(tokens))
         elif form == "json":
-            place = {} if edited is None else {"edited": edited[number - first]}
-            print(json.dumps({"tokens": tokens, "scored": scored, "targets": targets, **place}))
+            edit = {} if edits is None else dict(zip(("edited", "edit"), edits[number - first], strict=True))
+            print(json.dumps({"tokens": tokens, "scored": scored, "targets": targets, **edit}))
         else:
             title = f"string {number}, {len(scored)} of {len(tokens)} tokens scored"
-            title += "" if edited is None else f", symbol {edited[number - first] + 1} replaced"
+            title += "" if edits is None else f", {edits[number - first]}"
             print(*aligned(title, tokens, scored, targets, width), sep="")
 
 

@@ -411,7 +411,7 @@ def check_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -
             f"set vocab_size to task.vocab_size"
         )
     low, high = bounds(train_config.length or task.usual_lengths)
-    check_context(config, task, task.check_lengths(low, high)[-1])
+    check_context(config, task, task.check_lengths(low, high, train_config.distribution)[-1])
 
 
 def _settled(train_config: TrainConfig, task: Task) -> TrainConfig:

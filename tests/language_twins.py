@@ -12,6 +12,7 @@ from twins import LENGTH, MASK32, PLACEMENT, Words, exact_ones, philox
 
 from lengen_fast.automata import Automaton
 from lengen_fast.counters import CounterMachine
+from lengen_fast.edits import has_all_or_none, replacements
 from lengen_fast.tasks import Language
 
 ALL = 1 << 63
@@ -445,14 +446,24 @@ def sequences(arities: tuple[int, ...], n: int, total: int) -> int:
 
 
 def corrupted(language: Language, words: Words, n: int) -> list[int]:
+    acceptor = language.acceptor
+    if isinstance(acceptor, CounterMachine):
+        return replaced_in_a_member(language, words, n)
+    if has_all_or_none(acceptor):
+        return uniform(acceptor.complement(), words, n)
+    word = uniform(replacements(acceptor), words, n + 2)
+    place = word.index(len(acceptor.alphabet))
+    return [*word[:place], *word[place + 2 :]]
+
+
+def replaced_in_a_member(language: Language, words: Words, n: int) -> list[int]:
     symbols = len(language.alphabet)
     while True:
         x = string(language, words, n, "uniform")
-        for _ in range(32 * n * symbols):
-            place = words.below(n)
-            edited = [*x[:place], (x[place] + 1 + words.below(symbols - 1)) % symbols, *x[place + 1 :]]
-            if not language.acceptor.accepts(edited):
-                return edited
+        place = words.below(n)
+        x[place] = (x[place] + 1 + words.below(symbols - 1)) % symbols
+        if not language.acceptor.accepts(x):
+            return x
 
 
 def outsider(machine: CounterMachine, words: Words, n: int) -> list[int]:

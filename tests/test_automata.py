@@ -96,6 +96,8 @@ def test_an_expression_without_symbols_needs_an_alphabet():
     ):
         Automaton.from_regex("()")
     assert Automaton.from_regex("()", "a").accepts([])
+    with pytest.raises(TypeError, match="alphabet is 5; it must be the symbols, such as 'ab'"):
+        Automaton.from_regex("()", 5)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import stat
+from itertools import combinations
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import lengen_fast as lf
-from lengen_fast import catalogue
+from lengen_fast import automaton_report, catalogue
 from lengen_fast.automata import Automaton
 from lengen_fast.automaton_report import dot
 from lengen_fast.cli import main
@@ -182,21 +185,85 @@ def test_an_automaton_of_a_file_keeps_its_states_and_their_names(capsys, without
     assert [row.split()[:2] for row in table.splitlines()[1:]] == [["even", "odd"], ["odd", "again"], ["again", "odd"]]
 
 
-def test_a_drawing_is_made_by_graphviz(capsys, without_graphviz, tmp_path):
-    program = tmp_path / "dot"
-    program.write_text(f'#!{os.path.realpath("/bin/sh")}\nread first\necho "$1 $first"\n')
+def stand_in(folder, script):
+    """A program dot that is a shell script."""
+    program = folder / "dot"
+    program.write_text(f"#!{os.path.realpath('/bin/sh')}\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def test_a_drawing_is_made_by_graphviz(capsys, without_graphviz, tmp_path):
+    stand_in(tmp_path, 'read first\necho "$1 $first"')
     assert main(["report", "--automaton", "aa_star"]) == 0
     assert "figure: aa_star.svg" in capsys.readouterr().out
     assert (tmp_path / "aa_star.svg").read_text() == "-Tsvg digraph {\n"
-    program.write_text("#!/bin/sh\necho no such format >&2\nexit 1\n")
-    assert main(["report", "--automaton", "aa_star", "--out", "x.abc"]) == 1
-    assert "x.abc was not drawn: no such format" in capsys.readouterr().err
+
+
+def test_a_drawing_that_graphviz_cannot_make_leaves_the_table(capsys, without_graphviz, tmp_path, monkeypatch):
+    for script, message in (
+        ("echo no such format >&2\nexit 1", "graphviz cannot make {}: no such format"),
+        ("while :; do :; done", "graphviz took longer than 0.3 seconds for {}"),
+    ):
+        monkeypatch.setattr(automaton_report, "DRAWING_SECONDS", 0.3)
+        stand_in(tmp_path, script)
+        assert main(["report", "--automaton", "aa_star"]) == 0
+        shown = capsys.readouterr().out
+        assert "start, accepts" in shown
+        assert f"not drawn: {message.format('aa_star.svg')}" in shown
+        assert main(["report", "--automaton", "aa_star", "--out", "x.abc"]) == 1
+        assert f"lengen: error: {message.format('x.abc')}" in capsys.readouterr().err
+
+
+ODD_SYMBOLS, ODD_STATES = ['"', "<", "&", "\\", "\\n", "é", "{x}", "-->"], ['q "0"', "a<b&c", "\\N é", "dead"]
+ODD = {
+    "alphabet": ODD_SYMBOLS,
+    "start": ODD_STATES[0],
+    "accepting": [ODD_STATES[1]],
+    "transitions": {
+        state: {
+            symbol: "dead" if state == "dead" or i == 7 else ODD_STATES[(i + i * place) % 3]
+            for i, symbol in enumerate(ODD_SYMBOLS)
+        }
+        for place, state in enumerate(ODD_STATES)
+    },
+}
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+@pytest.mark.parametrize("name", ["tomita_3", "dyck_depth_12", "(a|b)*a(a|b)(a|b)", "abc|abd", "odd.json"])
+def test_graphviz_draws_every_state_and_step(capsys, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.json").write_text(json.dumps(ODD), encoding="utf-8")
+    assert main(["report", "--automaton", name, "--out", "drawing.svg", "--json"]) == 0
+    automaton = Automaton.from_dict(json.loads(capsys.readouterr().out)["automaton"])
+    names = ODD_STATES if name == "odd.json" else list(map(str, range(automaton.states)))
+    drawing = ElementTree.parse(tmp_path / "drawing.svg").getroot()
+    tag = "{http://www.w3.org/2000/svg}"
+    parts = {}
+    for part in drawing.iter(f"{tag}g"):
+        texts = [text.text.replace("\u00a0", " ") for text in part.findall(f"{tag}text")]
+        parts.setdefault(part.get("class"), {})[part.find(f"{tag}title").text] = texts, part
+    nodes, edges = parts["node"], parts["edge"]
+    living = np.flatnonzero(automaton.live).tolist()
+    assert {title: texts for title, (texts, _) in nodes.items()} == {"begin": []} | {
+        str(state): [names[state]] for state in living
+    }
+    rings = {title: len(part.findall(f"{tag}ellipse")) for title, (_, part) in nodes.items()}
+    assert rings == {"begin": 1} | {str(state): 1 + int(automaton.accepting[state]) for state in living}
+    steps = {"begin->0": ""}
+    for state in living:
+        for target in set(automaton.transitions[state].tolist()) & set(living):
+            symbols = np.flatnonzero(automaton.transitions[state] == target)
+            steps[f"{state}->{target}"] = " ".join(automaton.alphabet[i] for i in symbols)
+    assert {title: " ".join(texts) for title, (texts, _) in edges.items()} == steps
+    circles = [part.find(f"{tag}ellipse") for title, (_, part) in nodes.items() if title != "begin"]
+    centres = [(complex(float(each.get("cx")), float(each.get("cy"))), float(each.get("rx"))) for each in circles]
+    assert all(abs(one - other) > r + s for (one, r), (other, s) in combinations(centres, 2))
 
 
 def test_the_drawing_shows_what_reaches_a_member():
     lines = dot(lf.task("tomita_4").acceptor, 'a "title"').splitlines()
-    assert '  label="a \\"title\\""' in lines
+    assert '  label="a \\"title\\"\\n(a step that is not drawn reaches no member)"' in lines
     assert [line for line in lines if "doublecircle" in line] == [
         f'  {state} [shape=doublecircle, label="{state}"]' for state in range(3)
     ]
@@ -208,6 +275,13 @@ def test_the_drawing_shows_what_reaches_a_member():
         '1 -> 0 [label="1"]',
         '2 -> 0 [label="1"]',
     ]
+    assert '  label="(aa)*"' in dot(Automaton.from_regex("(aa)*"), "(aa)*").splitlines()
+
+
+def test_many_symbols_of_a_step_are_written_in_lines():
+    letters = "abcdefghijklmnopqrstuvwxy"
+    text = dot(Automaton.from_regex(f"({'|'.join(letters)})*z"), "title")
+    assert '0 -> 0 [label="a b c d e f g h i j k l\\nm n o p q r s t u v w x\\ny"]' in text
 
 
 @pytest.mark.parametrize(

@@ -241,9 +241,14 @@ def test_every_class_occurs_and_is_the_same_in_every_batch(name):
 UNARY = ("aa_star", "aaaa_star")  # all strings of the lengths of their members are members
 
 
+def of_membership(name: str) -> lf.Language:
+    """A language by its name or its expression."""
+    return lf.task(name, labels="membership") if name in NAMES else lf.language(name, labels="membership")
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNARY])
 def test_corrupted_strings_are_one_symbol_away_from_a_member(name):
-    task = lf.task(name, labels="membership")
+    task = of_membership(name)
     n = next(iter(task.reachable(20, 30)))
     edited, originals, places = task.sample_corrupted(60, n, 81)
     for one, other, place in zip(strings(task, edited), strings(task, originals), places.tolist(), strict=True):
@@ -255,26 +260,121 @@ def test_corrupted_strings_are_one_symbol_away_from_a_member(name):
     assert len(set(places.tolist())) > 1
 
 
-@pytest.mark.parametrize("name", ["tomita_4", "tomita_7", "dyck_depth_2", "last_zero", "a_n_b_n_c_n"])
+def replaced(task: lf.Language, n: int) -> list[tuple[str, str]]:
+    """Every member of a length with every string that is none and differs from it in one symbol."""
+    texts = {
+        x: MEMBER[task.name](x) if task.name in MEMBER else bool(re.fullmatch(task.regex, x))
+        for x in map("".join, product(task.alphabet, repeat=n))
+    }
+    return [
+        (x, other)
+        for x, is_member in texts.items()
+        if is_member
+        for i in range(n)
+        for symbol in task.alphabet
+        if not texts[other := x[:i] + symbol + x[i + 1 :]]
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tomita_3", "tomita_4", "tomita_7", "dyck_depth_2", "ordered_blocks", "ab_d_bc", "last_zero", "abab_star"),
+        *("dyck_1", "shuffle_dyck_2", "a_n_b_n_c_n", "boolean_3"),
+        *("(a|b)*a(a|b)*", "(a|b)*a(a|b)(a|b)", "a(b|c)?|cb", "(a|b|c|d|e|f|g|h|i|j)*j"),
+    ],
+)
 def test_every_replacement_that_leaves_the_language_is_equally_likely(name):
-    task = lf.task(name, labels="membership")
-    n = next(iter(task.reachable(6, 8)))
-    edited, originals, _ = task.sample_corrupted(6000, n, 82)
-    drawn = Counter(zip(strings(task, originals), strings(task, edited), strict=True))
-    by_member = Counter(strings(task, originals))
-    statistic, freedom = 0.0, 0
-    for member, size in by_member.items():
-        breaking = [
-            member[:i] + symbol + member[i + 1 :]
-            for i in range(n)
-            for symbol in task.alphabet
-            if symbol != member[i] and not MEMBER[name](member[:i] + symbol + member[i + 1 :])
+    """Every triple of a member, a place and a symbol."""
+    task = of_membership(name)
+    most = {2: 9, 3: 6, 4: 5, 5: 5}.get(len(task.alphabet), 3)
+    for n in range(task.min_length, min(most, task.max_length) + 1):
+        expected = replaced(task, n) if task.reachable(n, n) else []
+        if not expected:
+            with pytest.raises(ValueError, match="; the nearest length"):
+                task.sample_corrupted(1, n)
+            continue
+        edited, originals, _ = task.sample_corrupted(20 * len(expected), n, 82)
+        drawn = Counter(zip(strings(task, originals), strings(task, edited), strict=True))
+        assert set(drawn) <= set(expected)
+        assert len(expected) == 1 or stats.chisquare([drawn[pair] for pair in expected]).pvalue > LEAST_P
+
+
+def test_corrupted_strings_are_found_where_few_members_have_one():
+    """Of the 2**n - 1 members with an a those n with a single one have one way out, to the one string without."""
+    task = of_membership("(a|b)*a(a|b)*")
+    for n in (12, 1000):
+        edited, originals, places = task.sample_corrupted(4000, n, 85)
+        assert set(strings(task, edited)) == {"b" * n}
+        assert all(
+            x.count("a") == 1 and x[place] == "a" for x, place in zip(strings(task, originals), places, strict=True)
+        )
+        assert stats.chisquare(np.histogram(places, 10, (0, n))[0], 4000 * np.diff(np.linspace(0, n, 11).round()) / n)
+
+
+@pytest.mark.parametrize("name", ["tomita_3", "dyck_depth_12", "last_zero", "(a|b)*a(a|b)*"])
+def test_long_corrupted_strings_are_one_symbol_away_from_a_member(name):
+    task = of_membership(name)
+    n = task.reachable(100_000, 100_010)[0]
+    edited, originals, places = task.sample_corrupted(3, n, 86)
+    for one, other, place in zip(strings(task, edited), strings(task, originals), places.tolist(), strict=True):
+        assert not task.acceptor.accepts([task.alphabet.index(symbol) for symbol in one])
+        assert task.acceptor.accepts([task.alphabet.index(symbol) for symbol in other])
+        assert one[:place] == other[:place]
+        assert one[place] != other[place]
+        assert one[place + 1 :] == other[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [("aa_star", {1: 1, 3: 1, 5: 1, 7: 1}), ("aaaa_star", {1: 1, 3: -1, 5: 1, 7: -1}), ("(a|b)(a|b)", {1: -1, 3: 1})],
+)
+def test_where_replacing_changes_nothing_a_symbol_is_added_or_removed(name, lengths):
+    """By length: whether the members are shorter by one, or else longer."""
+    task = of_membership(name)
+    every = range(7 if len(task.alphabet) > 1 else 8)
+    assert lengths == {n: lengths.get(n) for n in every if task._reachable_outside(n, n, "corrupted")}
+    edited, originals, places = task.sample_corrupted(300, (0, every[-1]), 87)
+    assert {len(x) for x in strings(task, edited)} == set(lengths)
+    for one, other, place in zip(strings(task, edited), strings(task, originals), places.tolist(), strict=True):
+        assert len(one) - len(other) == lengths[len(one)]
+        assert max(one, other, key=len)[:-1] == min(one, other, key=len)
+        assert place == min(len(one), len(other))
+        assert re.fullmatch(task.regex, other)
+        assert not re.fullmatch(task.regex, one)
+    for batch in (edited, originals):
+        assert batch.targets.tolist() == [
+            target for i in range(batch.rows) for target in task.oracle(batch.row(i))[1].tolist()
         ]
-        if size >= 5 * len(breaking):
-            statistic += stats.chisquare([drawn[member, x] for x in breaking]).statistic
-            freedom += len(breaking) - 1
-    assert freedom > 0
-    assert stats.chi2.sf(statistic, freedom) > LEAST_P
+
+
+def test_strings_just_outside_a_set_of_lengths_are_equally_likely():
+    task = of_membership("((a|b)(a|b)(a|b))*")
+    drawn = Counter(strings(task, task.sample(1600, 4, 88, "corrupted")))
+    assert stats.chisquare([drawn["".join(x)] for x in product("ab", repeat=4)]).pvalue > LEAST_P
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "message"),
+    [
+        ("(ab)*", 0, "no string of (ab)* leaves it by one replaced symbol; the nearest length with one: 2"),
+        ("a(b|c)?|cb|ddd|dda|ddb|ddc", (4, 9), "length ends at 9; the longest string of"),
+        ("aa_star", (4, 4), "no string outside aa_star is one symbol longer or shorter than one in it; "
+                            "the nearest lengths with one: 3 and 5"),
+        ("a*", 5, "no string outside a* is one symbol longer or shorter than one in it; no length has one"),
+        ("aaaa_star", -1, "length is -1; it must be in 0..1048576"),
+    ],
+)  # fmt: skip
+def test_a_length_without_corrupted_strings_is_an_error_that_names_the_nearest(name, length, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        of_membership(name).sample(1, length, distribution="corrupted")
+
+
+def test_corrupted_strings_that_take_too_much_memory_are_refused():
+    task = of_membership("(abcdefghijklmnopqrstuvwxyz)*")
+    assert task.sample(2, 52, 1, "corrupted").rows == 2
+    with pytest.raises(ValueError, match=r"pairs of paths of 1048554 symbols in .* takes over 4 GiB; ask for shorter"):
+        task.sample(1, (52, 2**20), distribution="corrupted")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNARY])
@@ -296,8 +396,10 @@ def test_negative_strings_are_all_others_equally_often(name):
 
 
 def test_a_language_with_every_string_of_a_length_has_no_others():
-    with pytest.raises(ValueError, match="every string over a of the lengths that members have, 2 to 8, is in"):
-        lf.task("aa_star", labels="membership").sample(1, (2, 8), distribution="corrupted")
+    with pytest.raises(ValueError, match=r"every string over a is in aa_star; the nearest lengths with one: 3 and 5"):
+        of_membership("aa_star").sample(1, 4, distribution="negative")
+    with pytest.raises(ValueError, match=r"every string over a is in a\*; no length has one"):
+        of_membership("a*").sample(1, (0, 9), distribution="negative")
     with pytest.raises(ValueError, match="it must be 'paper' or 'uniform' or 'hard' for aa_star; negative goes with "):
         lf.task("aa_star").sample(1, 2, distribution="negative")
     with pytest.raises(ValueError, match=r"--labels membership on the command line$"):
@@ -305,11 +407,9 @@ def test_a_language_with_every_string_of_a_length_has_no_others():
 
 
 def test_negative_strings_over_one_letter_have_the_lengths_that_members_have_not():
-    task = lf.task("aaaa_star", labels="membership")
-    batch = task.sample(300, (0, 9), 84, "negative")
-    assert {len(x) for x in strings(task, batch)} == {1, 2, 3, 5, 6, 7, 9}
-    with pytest.raises(ValueError, match="every string over a of the lengths"):
-        task.sample(1, 4, distribution="negative")
+    task = of_membership("aaaa_star")
+    assert {len(x) for x in strings(task, task.sample(300, (0, 9), 84, "negative"))} == {1, 2, 3, 5, 6, 7, 9}
+    assert strings(task, task.sample(1, 6, 84, "negative")) == ["a" * 6]
 
 
 def test_generate_shows_which_symbol_was_replaced(capsys):
@@ -327,6 +427,16 @@ def test_generate_shows_which_symbol_was_replaced(capsys):
     assert [title.split(", ")[-1] for title in titles] == [f"symbol {place + 1} replaced" for place in places]
 
 
+def test_generate_shows_which_symbol_was_added_or_removed(capsys):
+    command = ["generate", "--regex", "aaa", "--labels", "membership", "--distribution", "corrupted", "--count", "1"]
+    for length, kind, place in (("2", "removed", 2), ("4", "added", 3)):
+        assert main([*command, "--length", length]) == 0
+        assert f"symbol {place + 1} {kind}" in capsys.readouterr().out
+        assert main([*command, "--length", length, "--format", "json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["edited"], shown["edit"]) == (place, kind)
+
+
 def test_the_description_of_a_language_names_the_distributions_of_membership(capsys):
     assert main(["tasks", "tomita_2"]) == 0
     assert "with --labels membership also negative and corrupted" in capsys.readouterr().out
@@ -337,6 +447,20 @@ def test_symbols_that_labels_cannot_name_are_refused(symbol):
     content = {"alphabet": ["a", symbol], "accepting": [0], "transitions": [[0, 0]]}
     with pytest.raises(ValueError, match=re.escape(f"alphabet has {symbol!r}; a symbol must be ")):
         lf.language(dfa=content)
+
+
+def test_a_name_that_is_no_text_is_refused():
+    with pytest.raises(TypeError, match="name is 5; it must be a string"):
+        lf.language("a", name=5)
+
+
+def test_the_longest_string_is_that_of_the_language_or_the_longest_drawn():
+    for regex, message in (
+        ("(ab)*", "the longest string has length 1048576"),
+        ("ab", "the longest string of ab has length 2"),
+    ):
+        with pytest.raises(ValueError, match=rf"length ends at 9999999; {message}$"):
+            lf.language(regex).sample(1, 9999999)
 
 
 # ---- as a task ----

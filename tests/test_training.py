@@ -325,6 +325,18 @@ def test_wrong_types_and_names_are_refused(field, value, error):
         lf.TrainConfig(**{field: value})
 
 
+@pytest.mark.parametrize("regex", ["(ab)*", "(aa)*"])
+def test_strings_outside_a_language_can_be_trained_on_and_tested(regex):
+    task = lf.language(regex, labels="membership")
+    model, train = default_configs(task, "nope", train={"steps": 2, "distribution": "corrupted", "length": (1, 9)})
+    run = lf.train(model, task, train)
+    lines = lf.evaluate(run.model, task, [(1, 9), 12 if regex == "(ab)*" else 13], distribution="corrupted", count=5)
+    assert [line.distribution for line in lines] == ["corrupted"] * 2
+    other = task.with_labels("legal")
+    with pytest.raises(ValueError, match="distribution is 'corrupted'; it must be 'uniform' or 'hard'"):
+        lf.train(default_configs(other, "nope")[0], other, train)
+
+
 def test_a_device_that_is_not_there_leaves_nothing_behind(tmp_path):
     model, train = configs()
     with pytest.raises(ValueError, match="there is no device 'cuda:93' here"):

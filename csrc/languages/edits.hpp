@@ -7,55 +7,57 @@
 #include <string>
 #include <utility>
 
-#include "automaton.hpp"
 #include "labels.hpp"
 #include "letters.hpp"
 #include "strings.hpp"
+#include "uniform_walk.hpp"
 
 namespace lengen {
 
-// Members of a regular language: whether they stay members when a symbol is replaced.
-class RegularMembers {
+// Strings outside a regular language that are members but for one symbol, every pair of a member and such a string equally likely.
+// The walk is drawn from all words `u mark a b v` for which `u a v` is a member and `u b v` is none.
+class Replaced {
  public:
-  explicit RegularMembers(const Automaton& automaton) : automaton_(automaton) {}
+  // What a word has beside the string: the mark and one of the two symbols.
+  static constexpr int64_t beside = 2;
 
-  // To be called before `survives`, for each string.
-  void read(const uint8_t* x, int64_t n, Scratch& scratch) const {
-    uint32_t* states = at_least(scratch.moved, n + 1);
-    states[0] = 0;
-    for (int64_t i = 0; i < n; ++i) states[i + 1] = static_cast<uint32_t>(automaton_.next(states[i], x[i]));
+  // With `undone` the replacement is taken back: the members that the strings come from.
+  Replaced(UniformWalk walk, int64_t mark, bool undone)
+      : walk_(std::move(walk)), mark_(static_cast<uint8_t>(mark)), undone_(undone) {}
+
+  int64_t usual_words(int64_t n) const { return walk_.usual_words(n + beside); }
+
+  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
+    walk_.draw(n + beside, words, scratch, x);
+    settle(n, x);
   }
 
-  // Whether x with another symbol at `place` is a member: followed until its states are those of x again.
-  bool survives(const uint8_t* x, int64_t n, int64_t place, uint8_t symbol, Scratch& scratch) const {
-    const uint32_t* states = scratch.moved.data();
-    auto state = static_cast<uint32_t>(automaton_.next(states[place], symbol));
-    for (int64_t i = place + 1; state != states[i]; ++i) {
-      if (i == n) return automaton_.accepts(state);
-      state = static_cast<uint32_t>(automaton_.next(state, x[i]));
-    }
-    return true;
+  void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
+    Placement longer[rows_at_once]{};
+    for (int64_t i = 0; i < rows; ++i) longer[i] = {static_cast<int32_t>(placements[i].length + beside), placements[i].offset_draw};
+    walk_.draw_rows(longer, rows, heads, scratch, x, stride);
+    for (int64_t i = 0; i < rows; ++i) settle(placements[i].length, x + i * stride);
   }
 
  private:
-  Automaton automaton_;
+  // Turns a word into the string, or into the member.
+  void settle(int64_t n, uint8_t* x) const {
+    auto* const place = static_cast<uint8_t*>(std::memchr(x, mark_, static_cast<size_t>(n)));
+    place[0] = place[undone_ ? 1 : 2];
+    std::memmove(place + 1, place + 1 + beside, static_cast<size_t>(x + n - (place + 1)));
+  }
+
+  UniformWalk walk_;
+  uint8_t mark_;
+  bool undone_;
 };
 
-// The same of a counting language, of which all of a string is read again: few replacements leave a member.
+// Which strings are members of a counting language.
 template <int64_t counters>
 class CountingMembers {
  public:
   // The label of a string in the language is `inside`.
   CountingMembers(PrefixLabels<counters> labels, uint8_t inside) : labels_(std::move(labels)), inside_(inside) {}
-
-  void read(const uint8_t*, int64_t, Scratch&) const {}
-
-  bool survives(uint8_t* x, int64_t n, int64_t place, uint8_t symbol, Scratch& scratch) const {
-    const uint8_t before = std::exchange(x[place], symbol);
-    const bool found = contains(x, n, scratch);
-    x[place] = before;
-    return found;
-  }
 
   bool contains(uint8_t* x, int64_t n, Scratch& scratch) const {
     std::memset(x + n, 0, string_padding);
@@ -69,8 +71,7 @@ class CountingMembers {
   uint8_t inside_;
 };
 
-// A member with one symbol replaced, so that it is none any more: place and symbol are uniform among those that do it. Members
-// that stay members whatever is replaced are drawn again.
+// The same as `Replaced` of a counting language: a member, a place and another symbol, all drawn again while they make a member.
 template <class Members>
 class Corrupted {
  public:
@@ -81,25 +82,21 @@ class Corrupted {
   int64_t usual_words(int64_t n) const { return strings_->usual_words(n) + 4; }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    const int64_t most_edits = n == 0 || symbols_ == 1 ? 0 : edits_a_symbol * n * symbols_;
-    for (int member = 0; member < most_members; ++member) {
+    for (int attempt = 0; n > 0 && attempt < most; ++attempt) {
       strings_->draw(n, words, scratch, x);
-      members_.read(x, n, scratch);
-      for (int64_t edit = 0; edit < most_edits; ++edit) {
-        const int64_t place = words.below(static_cast<uint32_t>(n));
-        const auto symbol = static_cast<uint8_t>((x[place] + 1 + words.below(symbols_ - 1)) % symbols_);
-        if (members_.survives(x, n, place, symbol, scratch)) continue;
-        if (!undone_) x[place] = symbol;
-        return;
-      }
+      const int64_t place = words.below(static_cast<uint32_t>(n));
+      const uint8_t before = x[place];
+      x[place] = static_cast<uint8_t>((before + 1 + words.below(symbols_ - 1)) % symbols_);
+      if (members_.contains(x, n, scratch)) continue;
+      if (undone_) x[place] = before;
+      return;
     }
-    throw std::invalid_argument("of " + std::to_string(most_members) + " members of length " + std::to_string(n) +
+    throw std::invalid_argument("of " + std::to_string(most) + " members of length " + std::to_string(n) +
                                 " one other symbol took none out of the language; draw 'negative' strings instead");
   }
 
  private:
-  static constexpr int64_t edits_a_symbol = 32;
-  static constexpr int most_members = 256;
+  static constexpr int most = 256;
 
   std::shared_ptr<const Strings> strings_;
   Members members_;

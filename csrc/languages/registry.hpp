@@ -124,20 +124,31 @@ std::shared_ptr<const Strings> counting_strings(const CounterMachine& machine, c
   throw std::invalid_argument("unknown recipe '" + kind + "'");
 }
 
-template <class Members>
-std::shared_ptr<const Strings> edited(std::shared_ptr<const Strings> strings, Members members, int64_t symbols,
-                                      const Recipe& recipe) {
-  if (recipe.edit.empty()) return strings;
+// Whether the edit of a recipe is to be taken back.
+inline bool undone(const Recipe& recipe) {
   if (recipe.edit != "corrupted" && recipe.edit != "original") throw std::invalid_argument("unknown edit '" + recipe.edit + "'");
-  return strings_of(Corrupted<Members>(std::move(strings), std::move(members), symbols, recipe.edit == "original"));
+  return recipe.edit == "original";
 }
 
-// `walked` is the automaton that strings are drawn from.
+// `walked` has one symbol more than the language, the mark; see Replaced.
+inline std::shared_ptr<const Strings> replaced(const Automaton& walked, int64_t symbols, const Recipe& recipe, int64_t longest) {
+  const bool original = undone(recipe);
+  if (walked.symbols != symbols + 1) throw std::invalid_argument("the automaton of an edit has one symbol more than the language");
+  try {
+    return strings_of(Replaced(UniformWalk(walked, longest + Replaced::beside), symbols, original));
+  } catch (const std::length_error&) {
+    throw std::length_error("counting the pairs of paths of " + std::to_string(longest) + " symbols in " +
+                            std::to_string(walked.states()) + " pairs of states takes over 4 GiB; ask for shorter corrupted strings");
+  }
+}
+
+// `walked` is the automaton that strings are drawn from: that of the language, its complement, or that of an edit.
 inline std::unique_ptr<RowSampler> make_language_sampler(const Automaton& automaton, const Automaton& walked, const Recipe& recipe,
                                                          const LanguageFrame& frame) {
   automaton.check();
   walked.check();
-  auto strings = edited(regular_strings(walked, recipe, frame.longest), RegularMembers(automaton), automaton.symbols, recipe);
+  auto strings = recipe.edit.empty() ? regular_strings(walked, recipe, frame.longest)
+                                     : replaced(walked, automaton.symbols, recipe, frame.longest);
   const PrefixLabels<0> labels(CounterMachine::of(automaton));
   return std::make_unique<LanguageRows<PrefixLabels<0>>>(std::move(strings), labels, frame.bos);
 }
@@ -146,7 +157,10 @@ template <int64_t counters>
 std::unique_ptr<RowSampler> make_counting_sampler(const CounterMachine& machine, const Recipe& recipe, const LanguageFrame& frame) {
   const PrefixLabels<counters> labels(machine);
   const CountingMembers<counters> members(labels, static_cast<uint8_t>(frame.inside));
-  auto strings = edited(counting_strings(machine, members, recipe, frame.longest), members, machine.symbols, recipe);
+  auto strings = counting_strings(machine, members, recipe, frame.longest);
+  if (!recipe.edit.empty()) {
+    strings = strings_of(Corrupted<CountingMembers<counters>>(std::move(strings), members, machine.symbols, undone(recipe)));
+  }
   return std::make_unique<LanguageRows<PrefixLabels<counters>>>(std::move(strings), labels, frame.bos);
 }
 

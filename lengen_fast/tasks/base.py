@@ -14,7 +14,7 @@ from lengen_fast.data import Batch, check_integer
 from lengen_fast.lengths import Length, Number, Pair, bounds, label, written
 from lengen_fast.symbols import SPECIAL_NAMES
 
-DISTRIBUTIONS = ("paper", "uniform", "hard")
+DISTRIBUTIONS = ("paper", "uniform", "hard", "negative", "corrupted")
 USUAL_LENGTH = 50
 LONGEST_LENGTH = 2**20
 """No string has more than this many symbols before its separator."""
@@ -241,10 +241,30 @@ class Task:
         """The lengths in low..high that the task can draw, increasing."""
         return self.geometry.reachable(low, high)
 
-    def check_lengths(self, low: Number, high: Number) -> Sequence[Number]:
-        """The reachable lengths of an inclusive range, or an error that says which lengths the task can draw."""
-        asked = written(low, high) if type(low) is type(high) else (low, high)
+    def check_lengths(self, low: Number, high: Number, distribution: str | None = None) -> Sequence[Number]:
+        """The lengths of an inclusive range that the task can draw, or an error that says which there are.
+
+        Args:
+            low, high: the range.
+            distribution: one of ``distributions``; None: the first. Strings outside a language have lengths of their
+                own, all other distributions of a task have the same.
+        """
+        self._check_distribution(distribution)
+        low, high = self._checked_range(low, high)
+        if low < self.min_length:
+            raise ValueError(f"length starts at {low}; the shortest string of {self.name} has length {self.min_length}")
+        if high > self.max_length:
+            raise ValueError(f"length ends at {high}; {self._why_no_longer()}")
+        lengths = self.reachable(low, high)
+        if not lengths:
+            asked = written(low, high)
+            raise ValueError(f"length is {asked}, where {self.name} has no string; {self._lengths_nearby(low, high)}")
+        return lengths
+
+    def _checked_range(self, low: Number, high: Number) -> tuple[int, int]:
+        """The ends of a range of single lengths, in order."""
         if isinstance(low, Pair) or isinstance(high, Pair):
+            asked = written(low, high) if type(low) is type(high) else (low, high)
             raise ValueError(
                 f"length is {label(asked)}, and strings of {self.name} have one length: write one number, such as 20, "
                 "or a range of them"
@@ -253,14 +273,7 @@ class Task:
         high = check_integer("length", high, -(2**63), 2**63)
         if low > high:
             raise ValueError(f"length is ({low}, {high}), which is reversed; give (low, high) with low <= high")
-        if low < self.min_length:
-            raise ValueError(f"length starts at {low}; the shortest string of {self.name} has length {self.min_length}")
-        if high > self.max_length:
-            raise ValueError(f"length ends at {high}; {self._why_no_longer()}")
-        lengths = self.reachable(low, high)
-        if not lengths:
-            raise ValueError(f"length is {asked}, where {self.name} has no string; {self._lengths_nearby(low, high)}")
-        return lengths
+        return low, high
 
     def _lengths_nearby(self, low: int, high: int) -> str:
         first = (self.geometry.shortest + i * self.geometry.stride for i in range(3))
@@ -325,15 +338,17 @@ class Task:
         """The engine's sampler behind :meth:`sample`, for callers that draw many batches."""
         distribution = self.distributions[0] if distribution is None else distribution
         low, high = self._range(length)
-        longest = self.check_lengths(low, high)[-1]
-        if distribution not in self.distributions:
+        longest = self.check_lengths(low, high, distribution)[-1]
+        seed = check_integer("seed", seed, 0, 2**64 - 1)
+        context = self._check_context(context, longest)
+        return self._engine_sampler(distribution, low, high, seed, context)
+
+    def _check_distribution(self, distribution: str | None) -> None:
+        if distribution not in (None, *self.distributions):
             choices = " or ".join(map(repr, self.distributions))
             raise ValueError(
                 f"distribution is {distribution!r}; it must be {choices} for {self.name}{self._hint(distribution)}"
             )
-        seed = check_integer("seed", seed, 0, 2**64 - 1)
-        context = self._check_context(context, longest)
-        return self._engine_sampler(distribution, low, high, seed, context)
 
     def _hint(self, distribution: str) -> str:
         """What else to say of a distribution that the task does not have."""

@@ -78,9 +78,12 @@ def language(
     Raises:
         RegexError: the expression has an error; the message shows where.
         ValueError: neither or both are given, the language is empty, the DFA is incomplete or names unknown states.
+        TypeError: an argument is of the wrong type.
     """
     if (regex is None) == (dfa is None):
         raise ValueError("give either regex or dfa, such as language(regex='(ab)*', alphabet='ab')")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; it must be a string")
     if regex is not None:
         automaton = Automaton.from_regex(regex, alphabet)
     elif alphabet is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from lengen_fast import _engine
 from lengen_fast.automata import Automaton
 from lengen_fast.counters import CounterMachine
+from lengen_fast.data import Batch, check_integer
+from lengen_fast.edits import BESIDE, has_all_or_none, replacements
+from lengen_fast.lengths import Number, written
 from lengen_fast.symbols import SPECIAL_NAMES, is_symbol_name
 from lengen_fast.tasks.base import LONGEST_LENGTH, Geometry, Task
+from lengen_fast.tasks.functions import Rows
 
 LABELS = ("legal+end", "legal", "membership")
 END = "$"  # in the name of a label: the string may end here
@@ -34,8 +38,10 @@ class Language(Task):
 
     Distributions: ``"paper"`` (the languages of the paper), ``"uniform"`` (all members of a length equally likely),
     ``"hard"``; and of membership ``"negative"`` (all other strings of a length equally likely, of the lengths that
-    members have, or where these have no others, as over one letter, of the other lengths) and ``"corrupted"`` (a
-    uniform member with one symbol replaced, so that it is none any more; see :meth:`sample_corrupted`).
+    members have) and ``"corrupted"`` (a member with one symbol replaced, so that it is none any more, every such pair
+    of strings equally likely; see :meth:`sample_corrupted`). A language that has all strings of a length or none, as
+    those over one letter do, has neither: there ``"negative"`` are strings of the other lengths, and ``"corrupted"``
+    those of them that are one symbol longer or shorter than members.
 
     Attributes:
         acceptor: an automaton, minimal and complete, or a counter machine.
@@ -115,38 +121,104 @@ class Language(Task):
         return _as_range(self.acceptor.lengths(low, min(high, LONGEST_LENGTH)))
 
     def _why_no_longer(self) -> str:
+        if self.max_length == LONGEST_LENGTH:
+            return super()._why_no_longer()
         return f"the longest string of {self.name} has length {self.max_length}"
 
-    def _lengths_nearby(self, low: int, high: int) -> str:
-        nearest = [*self.reachable(self.min_length, low)[-1:], *self._first_above(high)]
-        return f"the nearest length{'s' if len(nearest) > 1 else ''} with one: {' and '.join(map(str, nearest))}"
+    def check_lengths(self, low: Number, high: Number, distribution: str | None = None) -> Sequence[int]:
+        if distribution not in OUTSIDERS:
+            return super().check_lengths(low, high, distribution)
+        self._check_distribution(distribution)
+        if self._has_all_or_none:
+            low, high = (check_integer("length", n, 0, LONGEST_LENGTH) for n in self._checked_range(low, high))
+        else:
+            super().check_lengths(low, high)
+        lengths = self._reachable_outside(low, high, distribution)
+        if not lengths:
+            nearest = self._lengths_nearby(low, high, distribution)
+            raise ValueError(f"length is {written(low, high)}, where {self._why_none_outside(distribution)}; {nearest}")
+        return lengths
 
-    def _first_above(self, high: int) -> Sequence[int]:
-        """The next length with a string, if there is one."""
-        reach = 64
-        while high < LONGEST_LENGTH:
-            found = self.reachable(high, high + reach)[:1]
-            if found:
-                return found
-            high, reach = high + reach, 2 * reach
-        return ()
+    def _reachable_outside(self, low: int, high: int, distribution: str) -> Sequence[int]:
+        """The lengths in low..high that strings outside the language are drawn at, increasing."""
+        high = min(high, LONGEST_LENGTH)
+        if isinstance(self.acceptor, CounterMachine):
+            return _as_range(self.acceptor.lengths(max(low, 1), high))
+        inside, outside = self.acceptor.lengths(low, high), self.acceptor.complement().lengths(low, high)
+        if distribution == NEGATIVE:
+            return _as_range(outside if self._has_all_or_none else np.intersect1d(inside, outside))
+        if not self._has_all_or_none:
+            return _as_range(replacements(self.acceptor).lengths(low + BESIDE, high + BESIDE) - BESIDE)
+        members = self.acceptor.lengths(low - 1, high + 1)
+        return _as_range(outside[np.isin(outside - 1, members) | np.isin(outside + 1, members)])
+
+    def _why_none_outside(self, distribution: str) -> str:
+        if distribution == NEGATIVE:
+            return f"every string over {' '.join(self.alphabet)} is in {self.name}"
+        if self._has_all_or_none:
+            return f"no string outside {self.name} is one symbol longer or shorter than one in it"
+        return f"no string of {self.name} leaves it by one replaced symbol"
+
+    @property
+    def _has_all_or_none(self) -> bool:
+        """Whether all strings of a length are in the language, or none, for every length."""
+        return isinstance(self.acceptor, Automaton) and has_all_or_none(self.acceptor)
+
+    def _lengths_nearby(self, low: int, high: int, distribution: str | None = None) -> str:
+        lengths = (
+            self.reachable if distribution is None else partial(self._reachable_outside, distribution=distribution)
+        )
+        nearest = [*lengths(0, low)[-1:], *_first_above(lengths, high)]
+        if not nearest:
+            return "no length has one"
+        return f"the nearest length{'s' if len(nearest) > 1 else ''} with one: {' and '.join(map(str, nearest))}"
 
     # ---- strings ----
 
-    def sample_corrupted(self, count: int, length: int | tuple[int, int] | None = None, seed: int = 0, **options):
+    def sample_corrupted(
+        self, count: int, length: int | tuple[int, int] | None = None, seed: int = 0, **options
+    ) -> tuple[Batch, Batch, np.ndarray]:
         """Strings that are one symbol away from a member, and where.
+
+        One symbol of a member is replaced so that it is none any more, and every pair of a member and such a string is
+        equally likely, so that members with more ways out come more often. Regular languages count the pairs of paths:
+        with A symbols and S states of :func:`lengen_fast.edits.replacements` in 8 A S bytes for each symbol of the
+        longest string, 4 GiB at most. Counting languages draw member, place and symbol anew while they make a member,
+        256 times at most.
+
+        In a language that has all strings of a length or none, where no replacement matters, every string is equally
+        likely that is one symbol longer or shorter than members and none itself: a member with one symbol added at its
+        end or, if only longer ones are members, one with the last symbol removed.
 
         Args:
             count, length, seed, options: as for :meth:`sample`.
 
         Returns:
             the batch of ``distribution="corrupted"``, the batch of the members it was made from, and [count] int64, the
-            index in x of the symbol that was replaced.
+            index in x of the symbol that was replaced, added or removed.
+
+        Raises:
+            ValueError: as :meth:`sample`; a length without such a string, too many pairs of states, or 256 members that
+                stay in their counting language.
         """
         edited = self.sample(count, length, seed, CORRUPTED, **options)
+        if self._has_all_or_none:
+            return edited, *self._one_longer_or_shorter(edited)
         members = replace(self, shows_originals=True).sample(count, length, seed, CORRUPTED, **options)
         places = np.flatnonzero((members.tokens != edited.tokens).numpy())
         return edited, members, places - edited.cu_seqlens.numpy()[:-1] - 1
+
+    def _one_longer_or_shorter(self, edited: Batch) -> tuple[Batch, np.ndarray]:
+        """Members without the last symbol of each string, or with one more, and where that symbol is."""
+        rows, places = [], []
+        for i in range(edited.rows):
+            x = edited.row(i).numpy()[1:-1]
+            is_added = len(x) > 0 and self.acceptor.accepts(x[:-1])
+            member = x[:-1] if is_added else np.append(x, 0)
+            tokens = np.concatenate([[self.bos], member, [self.eos]])
+            rows.append((tokens, *self.oracle(tokens)))
+            places.append(len(x) - is_added)
+        return Batch.from_engine(Rows.packed(rows, edited.offsets.tolist())), np.array(places)
 
     def _hint(self, distribution: str) -> str:
         if distribution not in OUTSIDERS:
@@ -154,21 +226,27 @@ class Language(Task):
         return f"; {distribution} goes with labels='membership', --labels membership on the command line"
 
     def _engine_sampler(self, distribution: str, low: int, high: int, seed: int, context: int) -> _engine.Sampler:
-        lengths = np.array(self.reachable(low, high), dtype=np.int32)
+        lengths = np.array(self.check_lengths(low, high, distribution), dtype=np.int32)
         thresholds = np.zeros(0, dtype=np.uint64)
         kind, numbers = self._recipe(distribution)
         if kind == "stopping":
             kind, thresholds = "uniform", _stopping_thresholds(self.acceptor, lengths, low, high)
-        if distribution in OUTSIDERS:
-            lengths = self._lengths_with_outsiders(lengths, (low, high) if distribution == NEGATIVE else None)
-        edit = "" if distribution != CORRUPTED else "original" if self.shows_originals else CORRUPTED
-        recipe = _engine.Recipe(kind, numbers, edit)
+        edits = distribution == CORRUPTED and not self._has_all_or_none
+        recipe = _engine.Recipe(kind, numbers, ("original" if self.shows_originals else CORRUPTED) if edits else "")
         inside = self.symbols.index(INSIDE) if INSIDE in self.symbols else 0
         request = _engine.LanguageRequest(lengths, thresholds, bos=self.bos, inside=inside, seed=seed, context=context)
         if isinstance(self.acceptor, CounterMachine):
             return _engine.counting_sampler(self._engine_acceptor, recipe, request)
-        walked = self._engine_complement if distribution == NEGATIVE else self._engine_acceptor
-        return _engine.language_sampler(self._engine_acceptor, walked, recipe, request)
+        return _engine.language_sampler(self._engine_acceptor, self._engine_walked(distribution), recipe, request)
+
+    def _engine_walked(self, distribution: str) -> _engine.Automaton:
+        """What the engine draws strings from."""
+        if distribution not in OUTSIDERS:
+            return self._engine_acceptor
+        if distribution == NEGATIVE or self._has_all_or_none:
+            return self._engine_complement
+        walked = replacements(self.acceptor)
+        return _engine_automaton(walked, np.zeros(walked.states, dtype=np.int64))
 
     def _recipe(self, distribution: str) -> tuple[str, list[list[int]]]:
         """Kind and numbers of a recipe of the engine."""
@@ -178,22 +256,6 @@ class Language(Task):
             distribution = "uniform"
         kind, *details = self.recipes.get(distribution, (distribution,))
         return kind, [_numbers(kind, each, self.alphabet) for each in details]
-
-    def _lengths_with_outsiders(self, lengths: np.ndarray, others: tuple[int, int] | None) -> np.ndarray:
-        """Those of some lengths of members that other strings have too; if none has, other lengths of a range."""
-        if isinstance(self.acceptor, Automaton):
-            outside = self.acceptor.complement()
-            kept = np.intersect1d(lengths, outside.lengths(int(lengths[0]), int(lengths[-1])))
-            if len(kept) == 0 and others is not None:
-                kept = np.asarray(outside.lengths(*others))
-        else:
-            kept = lengths[lengths > 0]
-        if len(kept) == 0:
-            raise ValueError(
-                f"every string over {' '.join(self.alphabet)} of the lengths that members have, {lengths[0]} to "
-                f"{lengths[-1]}, is in {self.name}; no other is left to draw"
-            )
-        return kept.astype(np.int32)
 
     @cached_property
     def _engine_acceptor(self) -> _engine.Automaton | _engine.CounterMachine:
@@ -238,6 +300,17 @@ def _oracle(task: Language, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if not np.all((x >= 0) & (x < symbols)):
         raise ValueError(f"tokens are no string of {task.name}: it must have only ids 0..{symbols - 1} before EOS")
     return np.arange(len(x) + 1), symbols + task.classes[task.acceptor.run(x)]
+
+
+def _first_above(lengths: Callable[[int, int], Sequence[int]], high: int) -> Sequence[int]:
+    """The first length above ``high``, if there is one."""
+    reach = 64
+    while high < LONGEST_LENGTH:
+        found = lengths(high + 1, high + reach)[:1]
+        if found:
+            return found
+        high, reach = high + reach, 2 * reach
+    return ()
 
 
 # ---- labels ----

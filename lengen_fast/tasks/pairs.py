@@ -51,10 +51,11 @@ class PairedTask(Task):
     def context_for(self, longest: Number) -> int:
         return self.pairs.tokens_at(*longest) if isinstance(longest, Pair) else super().context_for(longest)
 
-    def check_lengths(self, low: Number, high: Number) -> Sequence[Number]:
+    def check_lengths(self, low: Number, high: Number, distribution: str | None = None) -> Sequence[Number]:
         """As of :class:`Task`; of pairs, the first and the last."""
         if not isinstance(low, Pair):
-            return super().check_lengths(low, high)
+            return super().check_lengths(low, high, distribution)
+        self._check_distribution(distribution)
         length = label(written(low, high))
         for i, name in enumerate(self.pairs.names):
             least, greatest = self.pairs.least[i], self.pairs.greatest[i]
