@@ -22,8 +22,8 @@ def use_kernel(monkeypatch, name):
 
 
 def use_tiles(monkeypatch, block_m, block_n):
-    """Tiles of one size. No GPU holds the largest, which save the interpreter time: there the table's own stay."""
-    if ON_GPU and max(block_m, block_n) > 128:
+    """Tiles of one size. Large ones save the interpreter time, but are more than a GPU holds: there the table's stay."""
+    if ON_GPU and max(block_m, block_n) > 32:
         monkeypatch.setattr(tiles, "choose", TABLE)
         return
 
