@@ -135,7 +135,6 @@ class _Flex:
     """FlexAttention, compiled once for each kind of bias and width, for lengths that vary."""
 
     def __init__(self):
-        torch._dynamo.config.recompile_limit = 1000  # all contenders count as one function; beyond it none is compiled
         self.compiled: dict[tuple[str, int], Callable] = {}
         self.masks: dict[int, object] = {}
 

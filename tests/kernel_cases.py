@@ -22,7 +22,7 @@ def use_kernel(monkeypatch, name):
 
 
 def use_tiles(monkeypatch, block_m, block_n):
-    """Tiles of one size; on a GPU, which cannot hold the large ones that save the interpreter time, those of the table."""
+    """Tiles of one size. A GPU cannot hold the large ones that save the interpreter time: there the table's stay."""
     if ON_GPU and max(block_m, block_n) > 32:
         monkeypatch.setattr(tiles, "choose", TABLE)
         return
