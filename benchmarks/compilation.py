@@ -2,18 +2,21 @@
 
 No GPU is needed, and the interpreter must be off: ``python -m benchmarks.compilation``. Each kernel is compiled as a
 launch without options would compile it, and as one with all of them, for head widths of 16 to 256 and every precision.
+The record is written after each head width. What it holds already, of the same kernels, tile and version of Triton, is
+not compiled again; so a run that ended early goes on, and other versions of Triton add their rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +32,8 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 
 from benchmarks import record  # noqa: E402
 
+NAME = "compilation"
+KEY = ("triton", "kernel", "architecture", "operands", "head_width")
 CAPABILITIES = {"sm80": 80, "sm90": 90, "sm100": 100}
 MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # bytes that a program may have
 WIDTHS = tiles.WIDTHS
@@ -64,36 +69,51 @@ def main() -> int:
     if launch.is_interpreted(problem.common.load_tile):
         print("TRITON_INTERPRET is set: the interpreter compiles nothing", file=sys.stderr)
         return 1
-    surroundings = record.surroundings()
-    began = time.monotonic()
     if arguments.quick:
         cases = [("sm90", *each) for each in QUICK]
     else:
         cases = list(itertools.product(arguments.architectures, arguments.operands, WIDTHS))
-    results = run(cases)
-    options = {"quick": arguments.quick, "seconds": round(time.monotonic() - began, 1)}
-    path = record.write(arguments.out, "compilation", __doc__, options, surroundings, results)
-    print(f"written: {path}")
+    run(cases, arguments.out, {"quick": arguments.quick})
     return 0
 
 
-def run(cases: list[tuple[str, str, int]]) -> dict:
-    """Compile every kernel for each (architecture, operands, head width)."""
-    rows = []
+def run(cases: list[tuple[str, str, int]], out: Path, options: dict) -> None:
+    """Compile every kernel for each (architecture, operands, head width), and write the record after each of them."""
+    surroundings, sources = record.surroundings(), digest()
+    known = _known(out / f"{NAME}.json", sources)
     for case in cases:
         for kernel, function, arguments in _kernels(*case):
-            rows.append(_row(kernel, function, arguments, *case))
-            print(*rows[-1].values(), flush=True)
-    return {"kernels": rows}
+            key = (triton.__version__, kernel, *case)
+            tile = _tile(arguments)
+            if key not in known or not tile.items() <= known[key].items():
+                row = dict(zip(KEY, key, strict=True)) | tile
+                known[key] = row | _figures(function, arguments, CAPABILITIES[case[0]])
+                print(*known[key].values(), flush=True)
+        results = {"sources": sources, "most_shared": MOST_SHARED, "kernels": list(known.values())}
+        path = record.write(out, NAME, __doc__, options, surroundings, results)
+    print(f"written: {path}")
 
 
-def _row(kernel: str, function, arguments: dict, architecture: str, operands: str, width: int) -> dict:
-    row = {"kernel": kernel, "architecture": architecture, "operands": operands, "head_width": width}
-    row |= {"tile": _tile(arguments), "most_shared": MOST_SHARED[architecture], "error": None}
+def digest() -> str:
+    """Of what decides, beside the tile of a row, what is compiled."""
+    files = [*(ROOT / "kernels" / "lengen_kernels" / "attention").glob("*.py"), Path(launch.__file__)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+def _known(path: Path, sources: str) -> dict[tuple, dict]:
+    """Rows of a record by what ``KEY`` names, none if it is not there or of other kernels."""
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    rows = results["kernels"] if results["sources"] == sources else []
+    return {tuple(row[name] for name in KEY): row for row in rows}
+
+
+def _figures(function, arguments: dict, capability: int) -> dict:
     try:
-        return row | compile_kernel(function, arguments, CAPABILITIES[architecture])
+        return compile_kernel(function, arguments, capability) | {"error": None}
     except Exception as error:  # a row that does not compile is a result
-        return row | {"error": f"{type(error).__name__}: {error}"[:500]}
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def _tile(arguments: dict) -> dict:

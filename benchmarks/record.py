@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -36,14 +37,23 @@ def write(directory: Path, name: str, claim: str, arguments: dict, surroundings:
     temporary = directory / f".{name}.{os.getpid()}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, allow_nan=False)
-            file.write("\n")
+            file.write(_narrow(json.dumps(content, indent=2, allow_nan=False)) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _narrow(text: str) -> str:
+    """Indented JSON with each innermost list or object on one line, if it fits there."""
+
+    def one_line(match: re.Match) -> str:
+        line = re.sub(r"\n *", " ", match[0])
+        return match[1] + line[2:-2] + match[2] if len(line) <= 320 else match[0]
+
+    return re.sub(r"([\[{])\n[^\[\]{}]*\n *([\]}])", one_line, text)
 
 
 def commit() -> str | None:

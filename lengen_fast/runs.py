@@ -24,8 +24,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -205,19 +203,23 @@ class RunDirectory:
         return kept
 
     def _save_tensors(self, name: str, tensors: dict[str, Tensor], state: dict) -> None:
+        from safetensors.torch import save  # here, so that kernels and benchmarks need nothing but PyTorch
+
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         header = {"digest": self.config["digest"], "state": state, "checksum": _checksum(tensors, state)}
         # one entry: safetensors writes several in no fixed order, and equal runs should give equal files
-        write_atomically(self.path / name, safetensors.torch.save(tensors, {"run": json.dumps(header)}))
+        write_atomically(self.path / name, save(tensors, {"run": json.dumps(header)}))
 
     def _load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
+        from safetensors import SafetensorError, safe_open
+
         path = self.path / name
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["run"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             digest, state, checksum = (header[key] for key in ("digest", "state", "checksum"))
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise RunError(f"{path} is damaged and cannot be read: {error}") from error
         if digest != self.config["digest"]:
             raise RunError(f"{path} belongs to another run than the config.json beside it")

@@ -19,6 +19,16 @@ settings.load_profile("lengen")
 torch.set_num_threads(1)  # tests are made of tiny operations: on a busy machine two threads take eight times as long
 
 
+def pytest_addoption(parser):
+    parser.addoption("--part", default="1/1", metavar="I/N", help="only the I-th of N parts of the tests")
+
+
+def pytest_collection_modifyitems(config, items):
+    """So that several processes compile the kernels of a GPU's tests at once, where pytest-xdist is not installed."""
+    part, parts = map(int, config.getoption("--part").split("/"))
+    items[:] = items[part - 1 :: parts]
+
+
 @pytest.fixture(scope="session", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 def device(request) -> torch.device:
     """Every device of this machine in turn."""

@@ -22,6 +22,11 @@ def use_kernel(monkeypatch, name):
 
 
 def use_tiles(monkeypatch, block_m, block_n):
+    """Tiles of one size. A GPU cannot hold the large ones that save the interpreter time: there the table's stay."""
+    if ON_GPU and max(block_m, block_n) > 32:
+        monkeypatch.setattr(tiles, "choose", TABLE)
+        return
+
     def choose(kernel, *key):
         return tiles.Tile(block_n if kernel.startswith("diagonal") else block_m, block_n, 4, 2)
 

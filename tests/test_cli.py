@@ -355,9 +355,10 @@ def test_a_diverging_run_says_so(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_the_package_imports_without_triton_or_a_gpu():
+def test_models_need_neither_a_gpu_nor_a_package_but_torch_and_numpy():
     program = (
-        "import sys; sys.modules['triton'] = None\n"
+        "import sys\n"
+        "for name in ('triton', 'safetensors', 'rich', 'matplotlib', 'automata', 'lark'): sys.modules[name] = None\n"
         "import lengen_fast as lf, lengen_kernels\n"
         "model = lf.Transformer(lf.ModelConfig(vocab_size=5, layers=1, heads=1, width=16))\n"
         "print(lf.evaluate(model, lf.task('binary_majority'), [20], count=3)[20].count)"

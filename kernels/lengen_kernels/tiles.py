@@ -41,7 +41,7 @@ TILES = {
         "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
     "forward with options": {
-        "16": [Tile(64, 64, 4, 3, 168)] * 3 + [Tile(64, 32, 8, 2), Tile(64, 32, 8, 1)],
+        "16": [Tile(64, 64, 4, 3, 168)] * 2 + [Tile(64, 64, 4, 3), Tile(64, 32, 8, 2), Tile(64, 32, 8, 1)],
         "tf32": [Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1)],
         "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
@@ -67,12 +67,12 @@ TILES = {
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
     },
     "key_gradient with options": {
-        "16": [Tile(32, 64, 4, 2, 168), Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
+        "16": [Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
         "tf32": [Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
     },
     "diagonal with options": {
-        "16": [Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(32, 32, 8, 1)],
+        "16": [Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(16, 16, 4, 1)],
         "tf32": [Tile(64, 64, 4, 2), Tile(32, 32, 4, 2), Tile(16, 16, 4, 1), Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1)] * 2,
     },
@@ -88,7 +88,7 @@ TILES = {
         "ieee": [Tile(16, 64, 4, 2)] * 2 + [Tile(16, 32, 4, 2)] + [Tile(16, 16, 4, 2)] * 2,
     },
     "split_query_gradient with options": {
-        "16": [Tile(16, 64, 4, 2, 168)] * 3 + [Tile(16, 64, 4, 1), Tile(16, 32, 4, 1)],
+        "16": [Tile(16, 64, 4, 2, 255)] + [Tile(16, 64, 4, 2, 168)] * 2 + [Tile(16, 64, 4, 1), Tile(16, 32, 4, 1)],
         "tf32": [Tile(16, 32, 4, 2)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
         "ieee": [Tile(16, 64, 4, 2)] * 2 + [Tile(16, 32, 4, 2)] + [Tile(16, 16, 4, 1)] * 2,
     },
@@ -146,5 +146,5 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
     tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
-        tile = SHORT_FORWARD
+        tile = SHORT_FORWARD if block_d <= 64 else SHORT_FORWARD._replace(max_registers=None)
     return tile._replace(max_registers=BOUND.get(architecture, tile.max_registers))
