@@ -90,7 +90,7 @@ class AdamW:
 
 
 class _CpuUpdate:
-    """Clipping, decay and Adam by the kernel of ``csrc/cpu``, in one pass over the gradients and one over everything."""
+    """Clipping, decay and Adam by the kernel of ``csrc/cpu``: one pass over the gradients, and one over everything."""
 
     def __init__(self, values: list[nn.Parameter], pieces: list[Piece]):
         self.values, self.pieces, self.steps = values, pieces, 0

@@ -38,22 +38,23 @@ inline std::atomic<Path> path_in_use{best_path()};
 
 inline Path path_now() { return path_in_use.load(std::memory_order_relaxed); }
 
-// Defines name(...) from name_body<path>(...): the same source, compiled for every path.
+// Defines name(...) from name_body<path>(...): the same source, compiled for every path; the widest only for what is worth it.
 #if LENGEN_HAS_PATHS
-#define LENGEN_LOOP(name, parameters, arguments)                                          \
+#define LENGEN_LOOP_WIDE_WHERE(worth_it, name, parameters, arguments)                     \
   LENGEN_WIDE inline void name##_wide parameters { name##_body<Path::wide> arguments; }   \
   LENGEN_FMA inline void name##_fma parameters { name##_body<Path::fma> arguments; }      \
   inline void name##_plain parameters { name##_body<Path::plain> arguments; }             \
   inline void name parameters {                                                           \
     const Path path = path_now();                                                         \
-    if (path == Path::wide) return name##_wide arguments;                                 \
-    if (path == Path::fma) return name##_fma arguments;                                   \
+    if (path == Path::wide && (worth_it)) return name##_wide arguments;                   \
+    if (path != Path::plain) return name##_fma arguments;                                 \
     name##_plain arguments;                                                               \
   }
 #else
-#define LENGEN_LOOP(name, parameters, arguments) \
+#define LENGEN_LOOP_WIDE_WHERE(worth_it, name, parameters, arguments) \
   inline void name parameters { name##_body<Path::plain> arguments; }
 #endif
+#define LENGEN_LOOP(name, parameters, arguments) LENGEN_LOOP_WIDE_WHERE(true, name, parameters, arguments)
 
 // ---- vectors ----
 
@@ -111,11 +112,9 @@ LENGEN_INLINE V every_at(const float* from) {
   return every<V>(*from);
 }
 
-template <class V>
-LENGEN_INLINE typename IntsOf<V>::type counting(int64_t first) {
+LENGEN_INLINE Ints counting(int64_t first) {
   const auto begin = static_cast<int32_t>(first);
-  if constexpr (lanes_of<V> == lanes) return Ints{0, 1, 2, 3, 4, 5, 6, 7} + begin;
-  else return WideInts{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + begin;
+  return Ints{0, 1, 2, 3, 4, 5, 6, 7} + begin;
 }
 
 LENGEN_INLINE float sum(Floats vector) {
@@ -143,16 +142,12 @@ LENGEN_INLINE float largest(Floats vector) {
   return std::max(std::max(pairs[0], pairs[1]), std::max(pairs[2], pairs[3]));
 }
 
-inline constexpr int64_t worth_wide = 64;  // floats from which wide vectors are worth what joining their sums costs
-
-// Calls visit(V{}, i) with vectors that suit the path for i in begin, begin + lanes_of<V>, ...; end - begin is a multiple of 8.
+// Calls visit(V{}, i) with the widest vectors of the path for i in begin, begin + lanes_of<V>, ...; end - begin is a multiple of 8.
 template <Path path, class Visit>
 LENGEN_INLINE void for_each_vector(int64_t begin, int64_t end, Visit&& visit) {
   int64_t i = begin;
   if constexpr (path == Path::wide) {
-    if (end - begin >= worth_wide) {
-      for (; i + wide_lanes <= end; i += wide_lanes) visit(WideFloats{}, i);
-    }
+    for (; i + wide_lanes <= end; i += wide_lanes) visit(WideFloats{}, i);
   }
   for (; i < end; i += lanes) visit(Floats{}, i);
 }
@@ -260,7 +255,7 @@ LENGEN_INLINE void product_body(int64_t rows, int64_t columns, const float* a, i
 }
 
 // c[rows][columns] = or += a b, rows at most tile_rows, columns a multiple of 8; the sum over the terms is made before it is added.
-LENGEN_LOOP(product,
+LENGEN_LOOP_WIDE_WHERE(columns >= 2 * wide_lanes && terms >= 24, product,
             (int64_t rows, int64_t columns, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
              int64_t terms, float* c, int64_t c_row, bool add),
             (rows, columns, a, a_row, a_term, b, b_row, terms, c, c_row, add))
@@ -281,44 +276,56 @@ struct ScoreRow {
   }
 };
 
-// The scores of a row by vectors.
-template <Path path>
-struct SpreadRow {
-  const ScoreRow& row;
+// score * factor and the biases, of the keys from `key` on.
+template <Path path, class V>
+LENGEN_INLINE V biased(const ScoreRow& row, V score, int64_t key) {
+  V x = score * every_at<path, V>(&row.factor);
+  if (row.key_bias != nullptr) x += load<V>(row.key_bias + key);
+  if (row.distance_bias != nullptr) x += load<V>(row.distance_bias + key);
+  return x;
+}
 
-  template <class V>
-  LENGEN_INLINE V inside(int64_t key, V then, V otherwise) const {
-    const auto keys = counting<V>(key);
-    return (keys >= static_cast<int32_t>(row.first)) & (keys <= static_cast<int32_t>(row.last)) ? then : otherwise;
-  }
+// Some of eight keys: `then` for those that the row sees.
+LENGEN_INLINE Floats where_seen(const ScoreRow& row, int64_t key, Floats then, Floats otherwise) {
+  const Ints keys = counting(key);
+  return (keys >= static_cast<int32_t>(row.first)) & (keys <= static_cast<int32_t>(row.last)) ? then : otherwise;
+}
 
-  template <class V>
-  LENGEN_INLINE V biased(V score, int64_t key) const {
-    V x = score * every_at<path, V>(&row.factor);
-    if (row.key_bias != nullptr) x += load<V>(row.key_bias + key);
-    if (row.distance_bias != nullptr) x += load<V>(row.distance_bias + key);
-    return inside(key, x, every<V>(-infinity));
-  }
-};
+// Calls seen(V{}, key) for vectors of keys that the row sees, and edge(key) for eight of which it sees some or none.
+template <Path path, class Seen, class Edge>
+LENGEN_INLINE void for_each_key(const ScoreRow& row, int64_t begin, int64_t end, Seen&& seen, Edge&& edge) {
+  const int64_t first = std::clamp(whole_vectors(std::max<int64_t>(row.first, 0)), begin, end);
+  const int64_t last = std::clamp((row.last + 1) / lanes * lanes, first, end);
+  for (int64_t key = begin; key < first; key += lanes) edge(key);
+  for_each_vector<path>(first, last, seen);
+  for (int64_t key = last; key < end; key += lanes) edge(key);
+}
 
 // What the softmax of a row subtracts and divides by.
 struct Softmax {
   float peak, total;
 };
 
+inline constexpr int64_t long_row = 64;  // keys from which wide vectors are worth what joining their sums costs
 inline constexpr int64_t summed_at_once = 256;  // keys, so that a long sum loses little
 
 // scores[begin..end) (whole vectors that hold the row's keys) become exp(score - peak); 0 outside the row.
 template <Path path>
 LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax) {
-  const SpreadRow<path> spread{row};
   Sums<path> peaks(-infinity);
-  for_each_vector<path>(begin, end, [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
-    using V = decltype(vector);
-    const V x = spread.biased(load<V>(scores + key), key);
-    peaks.of(vector) = larger(peaks.of(vector), x);
-    store(scores + key, x);
-  });
+  for_each_key<path>(
+      row, begin, end,
+      [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
+        using V = decltype(vector);
+        const V x = biased<path>(row, load<V>(scores + key), key);
+        peaks.of(vector) = larger(peaks.of(vector), x);
+        store(scores + key, x);
+      },
+      [&](int64_t key) LENGEN_INLINE_LAMBDA {
+        const Floats x = where_seen(row, key, biased<path>(row, load(scores + key), key), every(-infinity));
+        peaks.narrow = larger(peaks.narrow, x);
+        store(scores + key, x);
+      });
   float total = 0;
   const float peak = peaks.largest();
   for (int64_t block = begin; block < end; block += summed_at_once) {
@@ -334,7 +341,7 @@ LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int
   softmax = {peak, total};
 }
 
-LENGEN_LOOP(exponentiate_row, (const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax),
+LENGEN_LOOP_WIDE_WHERE(end - begin >= long_row, exponentiate_row, (const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax),
             (row, scores, begin, end, softmax))
 
 // What the backward pass of one row adds to; each pointer is indexed by the key, or null.
@@ -348,25 +355,36 @@ struct ScoreRowGradients {
 template <Path path>
 LENGEN_INLINE void differentiate_row_body(const ScoreRow& row, float* scores, float* products, int64_t begin, int64_t end,
                                           const Softmax& softmax, float delta, ScoreRowGradients& gradients) {
-  const SpreadRow<path> spread{row};
   const float share = 1.0f / softmax.total;
   float *const key_bias = gradients.key_bias, *const distance_bias = gradients.distance_bias;
   Sums<path> of_factor(0.0f);
-  for_each_vector<path>(begin, end, [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
-    using V = decltype(vector);
-    const V score = load<V>(scores + key);
-    const V weights = exponential(spread.biased(score, key) - every_at<path, V>(&softmax.peak)) * every_at<path, V>(&share);
-    const V slope = spread.inside(key, weights * (load<V>(products + key) - every_at<path, V>(&delta)), every<V>(0.0f));
-    of_factor.of(vector) += slope * score;
+  const auto differentiate = [&](auto score, auto weights, auto slope, int64_t key) LENGEN_INLINE_LAMBDA {
+    using V = decltype(score);
+    of_factor.of(score) += slope * score;
     if (key_bias != nullptr) store(key_bias + key, load<V>(key_bias + key) + slope);
     if (distance_bias != nullptr) store(distance_bias + key, load<V>(distance_bias + key) + slope);
     store(scores + key, weights);
     store(products + key, slope * every_at<path, V>(&row.factor));
-  });
+  };
+  for_each_key<path>(
+      row, begin, end,
+      [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
+        using V = decltype(vector);
+        const V score = load<V>(scores + key);
+        const V weights = exponential(biased<path>(row, score, key) - every_at<path, V>(&softmax.peak)) * every_at<path, V>(&share);
+        differentiate(score, weights, weights * (load<V>(products + key) - every_at<path, V>(&delta)), key);
+      },
+      [&](int64_t key) LENGEN_INLINE_LAMBDA {
+        const Floats score = load(scores + key), shares = every_at<path>(&share);
+        const Floats logit = where_seen(row, key, biased<path>(row, score, key), every(-infinity));
+        const Floats weights = exponential(logit - every_at<path>(&softmax.peak)) * shares;
+        const Floats slope = where_seen(row, key, weights * (load(products + key) - every_at<path>(&delta)), every(0.0f));
+        differentiate(score, weights, slope, key);
+      });
   gradients.factor = of_factor.total();
 }
 
-LENGEN_LOOP(differentiate_row,
+LENGEN_LOOP_WIDE_WHERE(end - begin >= long_row, differentiate_row,
             (const ScoreRow& row, float* scores, float* products, int64_t begin, int64_t end, const Softmax& softmax, float delta,
              ScoreRowGradients& gradients),
             (row, scores, products, begin, end, softmax, delta, gradients))
@@ -405,21 +423,42 @@ LENGEN_INLINE void add_to_body(float* to, const float* values, int64_t count) {
 
 LENGEN_LOOP(add_to, (float* to, const float* values, int64_t count), (to, values, count))
 
+// Eight rows of eight become eight columns.
+LENGEN_INLINE void transpose_square(Floats (&rows)[lanes]) {
+  Floats pairs[lanes], fours[lanes];
+  for (int i = 0; i < lanes; i += 2) {
+    pairs[i] = __builtin_shuffle(rows[i], rows[i + 1], Ints{0, 8, 1, 9, 4, 12, 5, 13});
+    pairs[i + 1] = __builtin_shuffle(rows[i], rows[i + 1], Ints{2, 10, 3, 11, 6, 14, 7, 15});
+  }
+  for (int i = 0; i < lanes; i += 4) {
+    for (int half = 0; half < 2; ++half) {
+      fours[i + 2 * half] = __builtin_shuffle(pairs[i + half], pairs[i + half + 2], Ints{0, 1, 8, 9, 4, 5, 12, 13});
+      fours[i + 2 * half + 1] = __builtin_shuffle(pairs[i + half], pairs[i + half + 2], Ints{2, 3, 10, 11, 6, 7, 14, 15});
+    }
+  }
+  for (int i = 0; i < lanes / 2; ++i) {
+    rows[i] = __builtin_shuffle(fours[i], fours[i + 4], Ints{0, 1, 2, 3, 8, 9, 10, 11});
+    rows[i + 4] = __builtin_shuffle(fours[i], fours[i + 4], Ints{4, 5, 6, 7, 12, 13, 14, 15});
+  }
+}
+
 // to[columns][to_row] = transpose of from[rows][from_row]; the places rows..whole_vectors(rows)-1 become 0.
 template <Path path>
 LENGEN_INLINE void transpose_body(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
   for (int64_t row = 0; row < rows; row += lanes) {
     const int64_t there = std::min(lanes, rows - row);
-    for (int64_t column = 0; column < columns; ++column) {
-      const float* const at = from + row * from_row + column;
-      Floats values = every(0.0f);
-      if (there == lanes) {
-        values = Floats{at[0],            at[from_row],     at[2 * from_row], at[3 * from_row],
-                        at[4 * from_row], at[5 * from_row], at[6 * from_row], at[7 * from_row]};
-      } else {
-        for (int64_t i = 0; i < there; ++i) values[i] = at[i * from_row];
-      }
-      store(to + column * to_row + row, values);
+    const float* const at = from + row * from_row;
+    int64_t column = 0;
+    for (; column + lanes <= columns; column += lanes) {
+      Floats square[lanes] = {};
+      for (int64_t i = 0; i < there; ++i) square[i] = load(at + i * from_row + column);
+      transpose_square(square);
+      for (int64_t i = 0; i < lanes; ++i) store(to + (column + i) * to_row + row, square[i]);
+    }
+    for (; column < columns; ++column) {
+      float values[lanes] = {};
+      for (int64_t i = 0; i < there; ++i) values[i] = at[i * from_row + column];
+      store(to + column * to_row + row, load(values));
     }
   }
 }

@@ -34,7 +34,7 @@ def is_watched(module: nn.Module) -> bool:
 
 
 def feed_forward(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> Tensor:
-    """[N, C] to ``contract(gelu(expand(x)))`` without the last bias, where ``serves`` allows it; GELU in its tanh form."""
+    """[N, C] to ``contract(gelu(expand(x)))`` without the last bias, where ``serves`` allows it; tanh form."""
     return _FeedForward.apply(x, expand.weight, expand.bias, contract.weight)
 
 
