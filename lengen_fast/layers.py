@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengen_fast.ops import DistanceBias, attention, embed, gelu, log_n_scale
+from lengen_fast.ops import DistanceBias, attention, embed, gelu, log_n_scale, residual
 from lengen_fast.ops.attention import WIDEST
 from lengen_fast.ops.distinct import Distinct
 from lengen_fast.ops.packing import Packing, RowSelection, split_heads
@@ -100,16 +101,31 @@ class CausalSelfAttention(nn.Module):
         ``bias`` [H, W] or a ``DistanceBias``, ``key_bias`` [N, H], ``logit_scale`` [N, H] (with ``rows`` [P, H]) and
         ``window`` are those of ``attention``; the first and the third take the place of the module's own.
         """
+        terms = {"bias": bias, "key_bias": key_bias, "logit_scale": logit_scale, "window": window}
+        return self.out(self.read(hidden, packing, rows, distinct=distinct, **terms))
+
+    def read(
+        self,
+        hidden: Tensor,
+        packing: Packing,
+        rows: RowSelection | None = None,
+        *,
+        distinct: Distinct | None = None,
+        bias: Tensor | DistanceBias | None = None,
+        logit_scale: Tensor | None = None,
+        **terms: Any,
+    ) -> Tensor:
+        """What ``forward`` projects back: the values read by every head, side by side, [N, H D] or [P, H D]."""
         if self.local_bias is not None and bias is None:
             bias = DistanceBias(self.local_bias, "zero")
         if self.log_n_factor is not None and logit_scale is None:
             logit_scale = log_n_scale(self.log_n_factor, packing, query_rows=rows)
-        terms = {"bias": bias, "key_bias": key_bias, "logit_scale": logit_scale, "window": window}
+        terms |= {"bias": bias, "logit_scale": logit_scale}
         if rows is not None:
-            return self.out(self._chosen(hidden, packing, rows, terms))
+            return self._chosen(hidden, packing, rows, terms)
         qkv = self.qkv(hidden) if distinct is None else distinct.spread(self.qkv(hidden))
         q, k, v = split_heads(qkv, self.heads)
-        return self.out(attention(q, k, v, cu_seqlens=packing, **terms).flatten(1))
+        return attention(q, k, v, cu_seqlens=packing, **terms).flatten(1)
 
     def _chosen(self, hidden: Tensor, packing: Packing, rows: RowSelection, terms: dict[str, Any]) -> Tensor:
         """[N, C] to [P, C]: what the heads of the chosen rows read, side by side."""
@@ -118,7 +134,7 @@ class CausalSelfAttention(nn.Module):
         q_bias, k_bias, v_bias = self.qkv.bias.split(width)
         q = F.linear(rows.take(hidden), q_weight, q_bias).unflatten(1, (self.heads, -1))
         many = len(hidden) * width <= len(rows) * (width + packing.longest * (self.heads - 1))
-        if many or hidden.shape[1] > WIDEST or terms["key_bias"] is not None:
+        if many or hidden.shape[1] > WIDEST or terms.get("key_bias") is not None:
             k, v = (
                 F.linear(hidden, weight, bias).unflatten(1, (self.heads, -1))
                 for weight, bias in ((k_weight, k_bias), (v_weight, v_bias))
@@ -167,12 +183,18 @@ class MLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, C] to [N, C]."""
-        if torch.is_grad_enabled() or len(hidden) <= self.ROWS_AT_ONCE:
-            return self._rows(hidden)
-        return torch.cat([self._rows(rows) for rows in hidden.split(self.ROWS_AT_ONCE)])
+        return self.in_pieces(lambda rows: self.contract(self._activate(self.expand(rows))), hidden)
 
-    def _rows(self, hidden: Tensor) -> Tensor:
-        return self.contract(self._activate(self.expand(hidden)))
+    def in_pieces(self, compute: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """``compute(hidden)``, so many rows at a time as there is memory for."""
+        if torch.is_grad_enabled() or len(hidden) <= self.ROWS_AT_ONCE:
+            return compute(hidden)
+        return torch.cat([compute(rows) for rows in hidden.split(self.ROWS_AT_ONCE)])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all units are GELUs."""
+        return self.activation == "gelu" and not self.heaviside_units
 
     def _activate(self, units: Tensor) -> Tensor:
         smooth = gelu if self.activation == "gelu" else torch.relu
@@ -206,16 +228,50 @@ class Block(nn.Module):
         self.mlp = MLP(width, **mlp or {})
 
     def forward(
-        self, stream: Tensor, packing: Packing, rows: RowSelection | None = None, distinct: Distinct | None = None
-    ) -> Tensor:
-        """Residual stream [N, C] to [N, C], or with ``rows`` to [P, C].
+        self,
+        stream: Tensor,
+        packing: Packing,
+        rows: RowSelection | None = None,
+        distinct: Distinct | None = None,
+        *,
+        normalized: Tensor | None = None,
+        next_norm: nn.Module | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Residual stream [N, C] to [N, C], or with ``rows`` to [P, C]: only the chosen rows are computed.
 
         ``distinct`` says which rows of the stream are equal, so that keys, queries and values are computed once for
-        each; it counts where ``rows`` is None.
+        each; it counts where ``rows`` is None. With ``next_norm``, the norm of what follows, the result is a pair: the
+        stream, and that norm of it, which is made along with the sum; the next block takes it as ``normalized``.
         """
-        if rows is None:
-            inputs = stream if distinct is None else distinct.take(stream)
-            stream = stream + self.attention(self.attention_norm(inputs), packing, distinct=distinct)
-        else:
-            stream = rows.take(stream) + self.attention(self.attention_norm(stream), packing, rows)
-        return stream + self.mlp(self.mlp_norm(stream))
+        distinct = None if rows is not None else distinct
+        if normalized is None:
+            normalized = self.attention_norm(stream if distinct is None else distinct.take(stream))
+        stream, normalized = self._attend(stream, normalized, packing, rows, distinct)
+        stream, normalized = self._feed_forward(stream, normalized, next_norm)
+        return stream if next_norm is None else (stream, normalized)
+
+    def _attend(
+        self,
+        stream: Tensor,
+        normalized: Tensor,
+        packing: Packing,
+        rows: RowSelection | None,
+        distinct: Distinct | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The stream after attention to its normalized rows, and the norm of it for the MLP."""
+        stream, out = stream if rows is None else rows.take(stream), self.attention.out
+        if residual.is_watched(self.attention) or not residual.serves(stream, out, self.mlp_norm):
+            stream = stream + self.attention(normalized, packing, rows, distinct=distinct)
+            return stream, self.mlp_norm(stream)
+        update = F.linear(self.attention.read(normalized, packing, rows, distinct=distinct), out.weight)
+        return residual.add_norm(stream, update, out.bias, self.mlp_norm)
+
+    def _feed_forward(self, stream: Tensor, normalized: Tensor, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+        """The stream after the MLP of its normalized rows, and the norm of it for what follows."""
+        mlp = self.mlp
+        parts = mlp.expand, mlp.contract, norm
+        if norm is None or not mlp.is_plain or residual.is_watched(mlp) or not residual.serves(stream, *parts):
+            stream = stream + mlp(normalized)
+            return stream, None if norm is None else norm(stream)
+        update = mlp.in_pieces(lambda rows: residual.feed_forward(rows, mlp.expand, mlp.contract), normalized)
+        return residual.add_norm(stream, update, mlp.contract.bias, norm)

@@ -205,9 +205,13 @@ class Transformer(nn.Module):
         rows = None if rows is None else RowSelection.of(packing, rows)
         stream = self.embedding(tokens, packing, offsets)
         distinct = self._distinct(tokens, packing, offsets)
-        for block in self.blocks[:-1]:
-            stream, distinct = block(stream, packing, distinct=distinct), None
-        return self.final_norm(self.blocks[-1](stream, packing, rows))
+        last, normalized = self.blocks[-1], None
+        norms = [*(block.attention_norm for block in self.blocks[1:]), self.final_norm]
+        for block, norm in zip(self.blocks, norms, strict=True):
+            chosen = rows if block is last else None
+            stream, normalized = block(stream, packing, chosen, distinct, normalized=normalized, next_norm=norm)
+            distinct = None
+        return normalized
 
     def _distinct(self, tokens: Tensor, packing: Packing, offsets: Tensor | None) -> Distinct | None:
         """Which rows enter the first block as equals, where it is worth to know."""

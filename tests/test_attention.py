@@ -212,20 +212,35 @@ def test_output_in_fp32_is_rounded_nowhere(dtype, which, device):
     assert all(leaf.grad.dtype == dtype for leaf in leaves)
 
 
-@pytest.fixture
-def plain_code():
-    before = _cpu.vector_code()
-    _cpu.use_vector_code(False)
+@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
+def path(request):
+    before = _cpu.path()
+    _cpu.use_path(request.param)
     yield
-    _cpu.use_vector_code(before)
+    _cpu.use_path(before)
 
 
-@pytest.mark.parametrize("width", [4, 8, 20])
-def test_plain_code_follows_the_definition_too(width, plain_code):
-    assert not _cpu.vector_code()
-    q, k, v = draw(3, 60, 2, width, dtype=torch.float32).unbind()
-    terms = draw_terms(OPTIONS, (60,), 2, 9, dtype=torch.float32)
-    assert_terms_agree(q, k, v, terms, cu_seqlens=bounds_of([49, 0, 11]))
+@pytest.mark.parametrize("width", [4, 8, 20, 64])
+def test_the_code_for_every_processor_follows_the_definition(width, path):
+    q, k, v = draw(3, 260, 2, width, dtype=torch.float32).unbind()
+    terms = draw_terms(OPTIONS, (260,), 2, 9, dtype=torch.float32)
+    assert_terms_agree(q, k, v, terms, cu_seqlens=bounds_of([49, 0, 11, 200]))
+
+
+@pytest.mark.parametrize("length", [50, 300])
+def test_the_code_for_every_processor_gives_the_same_bits_for_any_number_of_threads(length, path):
+    q, k, v = (x.requires_grad_() for x in draw(3, 3, length, 2, 32, dtype=torch.float32).unbind())
+
+    def bits(threads):
+        torch.set_num_threads(threads)
+        out = attention(q, k, v)
+        return out.detach(), *torch.autograd.grad(out.square().sum(), (q, k, v))
+
+    before = torch.get_num_threads()
+    try:
+        assert all(map(torch.equal, bits(1), bits(2)))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_a_row_does_not_see_does_not_reach_it(device):

@@ -18,12 +18,12 @@ def gradient(function, x):
     return torch.autograd.grad((function(leaf) * weights).sum(), leaf)[0]
 
 
-@pytest.fixture(params=[True, False], ids=["vector code", "plain code"])
+@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
 def path(request):
-    before = _cpu.vector_code()
-    _cpu.use_vector_code(request.param)
+    before = _cpu.path()
+    _cpu.use_path(request.param)
     yield
-    _cpu.use_vector_code(before)
+    _cpu.use_path(before)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16_384, 16_385, 40_000])

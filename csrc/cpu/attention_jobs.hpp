@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "loops.hpp"
@@ -16,6 +18,7 @@ inline constexpr int64_t block_keys = 256;    // keys whose columns stay in cach
 inline constexpr int64_t rows_of_a_part = 512;
 inline constexpr int64_t most_parts = 4;      // into which the queries of one sequence and head are divided among threads
 inline constexpr int64_t enough_jobs = 8;     // sequences and heads from which no sequence is divided
+inline constexpr size_t cache_line = 64;      // bytes
 
 // Row r, head h begins at data + r * row + h * head.
 template <class T>
@@ -76,24 +79,36 @@ struct Gradients {
 
 // ---- working memory ----
 
-// Memory of one thread, kept between jobs; contents left from before.
+// Memory of one thread, kept between jobs; contents left from before. It begins on a cache line, so that the widest vectors
+// of rows that do so too never lie across two.
 class Memory {
  public:
   float* of(int64_t count) {
 #ifdef __SANITIZE_ADDRESS__
-    floats_ = std::vector<float>(static_cast<size_t>(count));  // exactly, so that the sanitizer sees every step beyond
+    grow(count);  // exactly, so that the sanitizer sees every step beyond
 #else
-    if (static_cast<int64_t>(floats_.size()) < count) {
-      floats_.clear();
-      floats_.resize(static_cast<size_t>(count + count / 4));
-    }
+    if (size_ < count) grow(count + count / 4);
 #endif
-    return floats_.data();
+    return floats_.get();
   }
 
  private:
-  std::vector<float> floats_;
+  struct Free {
+    void operator()(float* floats) const { ::operator delete(floats, std::align_val_t{cache_line}); }
+  };
+
+  void grow(int64_t count) {
+    floats_.reset();
+    floats_.reset(static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), std::align_val_t{cache_line})));
+    size_ = count;
+  }
+
+  std::unique_ptr<float, Free> floats_;
+  int64_t size_ = 0;
 };
+
+// Floats of so many that fill whole cache lines.
+inline int64_t whole_lines(int64_t count) { return (count + wide_lanes - 1) / wide_lanes * wide_lanes; }
 
 struct Scratch {
   Memory keys_across, values_across, scores, products, bias, bias_gradient, key_bias, key_bias_gradient;
@@ -226,7 +241,7 @@ struct Keys {
   const float* by_distance = nullptr;
   int64_t longest = 0;  // by_distance[x] is the bias of distance longest - x
 
-  Keys(const Job& job, Scratch& scratch) : job(job), across_row(whole_vectors(job.high - job.low)) {
+  Keys(const Job& job, Scratch& scratch) : job(job), across_row(whole_lines(job.high - job.low)) {
     across = scratch.keys_across.of(job.problem.width * across_row);
     const auto& k = job.problem.k;
     transpose(k.at(job.first_key + job.low, job.key_head()), k.row, job.high - job.low, job.problem.width, across, across_row);
@@ -280,7 +295,7 @@ struct Block {
 
   int64_t tile_low(int64_t first) const { return (job.first_of(first) - job.low) / lanes * lanes; }
   int64_t tile_high(int64_t last) const { return whole_vectors(job.last_of(last) + 1 - job.low); }
-  int64_t row_of_buffer() const { return high - low; }
+  int64_t row_of_buffer() const { return whole_lines(high - low); }
 
   // Calls visit(first query, count, first key, last key + 1), for the part of every tile in keys from..to-1.
   template <class Visit>

@@ -7,8 +7,10 @@
 #include <string>
 #include <tuple>
 
+#include "adam.hpp"
 #include "attention.hpp"
 #include "embedding.hpp"
+#include "residual.hpp"
 
 namespace py = pybind11;
 
@@ -88,6 +90,54 @@ void bind_embedding(py::module_& module) {
            });
 }
 
+void bind_adam(py::module_& module) {
+  using Tensor = std::tuple<Address, Address, Address, int64_t, bool>;  // values, moments, count, whether they decay
+  py::class_<Adam>(module, "Adam", "The values of a model and their moments, to be updated by AdamW.")
+      .def(py::init([](const std::vector<Tensor>& tensors) {
+        std::vector<Moments> moments;
+        for (const auto& [values, mean, square, count, decays] : tensors) {
+          moments.push_back({pointer<float>(values), pointer<float>(mean), pointer<float>(square), count, decays});
+        }
+        return Adam(std::move(moments));
+      }))
+      .def("step", [](const Adam& adam, const std::vector<Address>& gradients, int64_t number, double rate, double decay, double clip,
+                      bool clear, int threads) {
+        std::vector<float*> addresses;
+        for (const Address address : gradients) addresses.push_back(pointer<float>(address));
+        const py::gil_scoped_release release;
+        adam.step(addresses, number, rate, decay, clip, clear, threads);
+      });
+}
+
+void bind_residual(py::module_& module) {
+  using Read = const float;
+  module.def("biased_gelu", [](Address x, Address bias, Address y, int64_t rows, int64_t columns, int threads) {
+    const py::gil_scoped_release release;
+    biased_gelu_forward(pointer<Read>(x), pointer<Read>(bias), pointer<float>(y), rows, columns, threads);
+  });
+  module.def("biased_gelu_backward", [](Address gradient, Address x, Address bias, Address bias_gradient, int64_t rows,
+                                        int64_t columns, int threads) {
+    const py::gil_scoped_release release;
+    biased_gelu_backward(pointer<float>(gradient), pointer<Read>(x), pointer<Read>(bias), pointer<float>(bias_gradient), rows,
+                         columns, threads);
+  });
+  module.def("add_norm", [](int64_t rows, int64_t width, Address stream, Address update, Address bias, Address weight, Address shift,
+                            float epsilon, Address sum, Address normalized, Address statistics, int threads) {
+    const py::gil_scoped_release release;
+    add_norm_forward({rows, width, pointer<Read>(stream), pointer<Read>(update), pointer<Read>(bias), pointer<Read>(weight),
+                      pointer<Read>(shift), epsilon, pointer<float>(sum), pointer<float>(normalized),
+                      pointer<RowStatistics>(statistics)},
+                     threads);
+  });
+  module.def("add_norm_backward", [](int64_t rows, int64_t width, Address of_sum, Address of_normalized, Address sum, Address weight,
+                                     Address statistics, Address gradient, Address column_sums, int threads) {
+    const py::gil_scoped_release release;
+    add_norm_backward({rows, width, pointer<Read>(of_sum), pointer<Read>(of_normalized), pointer<Read>(sum), pointer<Read>(weight),
+                       pointer<const RowStatistics>(statistics), pointer<float>(gradient)},
+                      pointer<float>(column_sums), threads);
+  });
+}
+
 // Elements that one thread takes at a time.
 constexpr int64_t elements_at_once = 1 << 14;
 
@@ -107,11 +157,17 @@ void by_pieces(int64_t count, int threads, Work&& work) {
 PYBIND11_MODULE(_cpu, module) {
   using namespace lengen::cpu;
   module.doc() = "Kernels for a CPU; see lengen_fast.ops for their use.";
-  module.def("vector_code", [] { return use_fma(); }, "Whether the AVX2 path with FMA is in use.");
-  module.def("use_vector_code", [](bool wanted) { fma_enabled.store(wanted && fma_supported()); },
-             "Turns the AVX2 path on (where there is one) or off.");
+  py::enum_<Path>(module, "Path", "For which processors the loops in use were compiled.")
+      .value("plain", Path::plain)
+      .value("fma", Path::fma)
+      .value("wide", Path::wide);
+  module.def("path", [] { return path_now(); }, "The loops in use: plain code, AVX2 with FMA, or AVX-512 (wide).");
+  module.def("use_path", [](Path wanted) { path_in_use.store(std::min(wanted, best_path())); },
+             "Sets the loops to use, at most the best of this processor.");
   bind_attention(module);
   bind_embedding(module);
+  bind_adam(module);
+  bind_residual(module);
   module.def("gelu", [](Address x, Address y, int64_t count, int threads) {
     by_pieces(count, threads,
               [&](int64_t begin, int64_t size) { gelu(pointer<const float>(x) + begin, pointer<float>(y) + begin, size); });

@@ -35,38 +35,74 @@ struct Embedding {
 inline constexpr int64_t sequences_at_once = 16;
 inline constexpr int64_t columns_at_once = 32;
 
-// out[rows][width] = vector of the token + vector of the position. Does nothing and returns false unless the problem fits.
+// out[row] = vector of the token + vector of the position, for the rows of sequences begin..end-1.
+template <Path path>
+LENGEN_INLINE void embed_rows_body(const Embedding& problem, int64_t begin, int64_t end, const float* token_table,
+                                   const float* position_table, float* out) {
+  const int64_t width = problem.width, whole = width / lanes * lanes;
+  for (int64_t s = begin; s < end; ++s) {
+    int64_t position = problem.first_position(s);
+    for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
+      const float* const token = token_table + problem.tokens[row] * width;
+      float* const to = out + row * width;
+      if (problem.context == 0) {
+        std::copy_n(token, width, to);
+        continue;
+      }
+      const float* const place = position_table + position * width;
+      for_each_vector<path>(0, whole, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
+        using V = decltype(vector);
+        store(to + i, load<V>(token + i) + load<V>(place + i));
+      });
+      for (int64_t i = whole; i < width; ++i) to[i] = token[i] + place[i];
+    }
+  }
+}
+
+LENGEN_LOOP(embed_rows,
+            (const Embedding& problem, int64_t begin, int64_t end, const float* token_table, const float* position_table, float* out),
+            (problem, begin, end, token_table, position_table, out))
+
+// out[rows][width]. Does nothing and returns false unless the problem fits.
 inline bool embed(const Embedding& problem, const float* token_table, const float* position_table, float* out, int threads) {
   if (!problem.fits()) return false;
-  const int64_t width = problem.width;
   share_among_threads((problem.sequences + sequences_at_once - 1) / sequences_at_once, threads, [&](int64_t i) {
-    const int64_t end = std::min(problem.sequences, (i + 1) * sequences_at_once);
-    for (int64_t s = i * sequences_at_once; s < end; ++s) {
-      int64_t position = problem.first_position(s);
-      for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
-        std::copy_n(token_table + problem.tokens[row] * width, width, out + row * width);
-        if (problem.context != 0) add_to(out + row * width, position_table + position * width, width);
-      }
-    }
+    const int64_t begin = i * sequences_at_once;
+    embed_rows(problem, begin, std::min(problem.sequences, begin + sequences_at_once), token_table, position_table, out);
   });
   return true;
 }
 
-// Adds the gradients of the rows, in their order, to the gradients of the tables, which are all zero before.
+// Adds some columns of the gradients of the rows, in their order, to the gradients of the tables.
+template <Path path>
+LENGEN_INLINE void add_columns_body(const Embedding& problem, int64_t column, int64_t columns, const float* gradient,
+                                    float* token_table, float* position_table) {
+  const int64_t width = problem.width, whole = columns / lanes * lanes;
+  for (int64_t s = 0; s < problem.sequences; ++s) {
+    int64_t position = problem.first_position(s);
+    for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
+      const float* const from = gradient + row * width + column;
+      for (int both = 0; both < (problem.context == 0 ? 1 : 2); ++both) {
+        float* const to = (both == 0 ? token_table + problem.tokens[row] * width : position_table + position * width) + column;
+        for (int64_t i = 0; i < whole; i += lanes) store(to + i, load(to + i) + load(from + i));
+        for (int64_t i = whole; i < columns; ++i) to[i] += from[i];
+      }
+    }
+  }
+}
+
+LENGEN_LOOP(add_columns,
+            (const Embedding& problem, int64_t column, int64_t columns, const float* gradient, float* token_table,
+             float* position_table),
+            (problem, column, columns, gradient, token_table, position_table))
+
+// Adds the gradients of the rows to the gradients of the tables, which are all zero before.
 inline bool embed_backward(const Embedding& problem, const float* gradient, float* token_table, float* position_table,
                            int threads) {
   if (!problem.fits()) return false;
-  const int64_t width = problem.width;
-  share_among_threads((width + columns_at_once - 1) / columns_at_once, threads, [&](int64_t i) {
-    const int64_t column = i * columns_at_once, columns = std::min(columns_at_once, width - column);
-    for (int64_t s = 0; s < problem.sequences; ++s) {
-      int64_t position = problem.first_position(s);
-      for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
-        const float* const from = gradient + row * width + column;
-        add_to(token_table + problem.tokens[row] * width + column, from, columns);
-        if (problem.context != 0) add_to(position_table + position * width + column, from, columns);
-      }
-    }
+  share_among_threads((problem.width + columns_at_once - 1) / columns_at_once, threads, [&](int64_t i) {
+    const int64_t column = i * columns_at_once;
+    add_columns(problem, column, std::min(columns_at_once, problem.width - column), gradient, token_table, position_table);
   });
   return true;
 }

@@ -1,7 +1,7 @@
 """The CPU kernels of ``csrc/cpu`` on tensors: fp32, exact, without padding, the same bits for any number of threads.
 
-Tensors in, tensors out, no autograd: ``embed`` and ``gelu`` call these where ``serves`` says so. Those of attention are
-in ``attention_cpu``.
+Tensors in, tensors out, no autograd: ``embed``, ``gelu`` and ``residual`` call these where ``serves`` says so. Those of
+attention are in ``attention_cpu``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from lengen_fast import _cpu
+
+LANES = 8  # rows of kernels without remainders are multiples of these
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -70,6 +72,48 @@ def gelu_backward(gradient: Tensor, x: Tensor) -> Tensor:
     out = torch.empty(x.shape)
     _cpu.gelu_backward(gradient.data_ptr(), x.data_ptr(), out.data_ptr(), x.numel(), torch.get_num_threads())
     return out
+
+
+def biased_gelu(x: Tensor, bias: Tensor) -> Tensor:
+    """GELU in its tanh form of x + bias, [N, C] contiguous and [C], C a multiple of ``LANES``."""
+    y = torch.empty(x.shape)
+    _cpu.biased_gelu(x.data_ptr(), bias.data_ptr(), y.data_ptr(), *x.shape, torch.get_num_threads())
+    return y
+
+
+def biased_gelu_backward(gradient: Tensor, x: Tensor, bias: Tensor) -> Tensor:
+    """Gradient of the bias from that of ``biased_gelu(x, bias)``, which becomes the gradient of x."""
+    of_bias = torch.empty(bias.shape)
+    addresses = (tensor.data_ptr() for tensor in (gradient, x, bias, of_bias))
+    _cpu.biased_gelu_backward(*addresses, *x.shape, torch.get_num_threads())
+    return of_bias
+
+
+def add_norm(
+    stream: Tensor, update: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """stream + update + bias, the layer norm of it, and [N, 2] mean and inverse deviation of each row.
+
+    stream and update are [N, C], contiguous, C a multiple of ``LANES``; the others are [C].
+    """
+    total, normalized, statistics = torch.empty(stream.shape), torch.empty(stream.shape), torch.empty(len(stream), 2)
+    inputs = (tensor.data_ptr() for tensor in (stream, update, bias, weight, shift))
+    outputs = (tensor.data_ptr() for tensor in (total, normalized, statistics))
+    _cpu.add_norm(*stream.shape, *inputs, epsilon, *outputs, torch.get_num_threads())
+    return total, normalized, statistics
+
+
+def add_norm_backward(
+    of_total: Tensor | None, of_normalized: Tensor, total: Tensor, weight: Tensor, statistics: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Gradient of stream and of update, which is one, and those of weight, shift and bias of ``add_norm``."""
+    of_total, of_normalized = None if of_total is None else of_total.contiguous(), of_normalized.contiguous()
+    gradient, of_columns = torch.empty(total.shape), torch.empty(3, total.shape[1])
+    inputs = (tensor.data_ptr() for tensor in (of_normalized, total, weight, statistics, gradient, of_columns))
+    _cpu.add_norm_backward(
+        *total.shape, 0 if of_total is None else of_total.data_ptr(), *inputs, torch.get_num_threads()
+    )
+    return gradient, of_columns.unbind()
 
 
 def _embedding(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[Tensor]) -> _cpu.Embedding:
