@@ -27,15 +27,17 @@ class Replaced {
 
   int64_t usual_words(int64_t n) const { return walk_.usual_words(n + beside); }
 
+  template <bool avx2>
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
-    walk_.draw(n + beside, words, scratch, x);
+    walk_.draw<avx2>(n + beside, words, scratch, x);
     settle(n, x);
   }
 
+  template <bool avx2>
   void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
     Placement longer[rows_at_once]{};
     for (int64_t i = 0; i < rows; ++i) longer[i] = {static_cast<int32_t>(placements[i].length + beside), placements[i].offset_draw};
-    walk_.draw_rows(longer, rows, heads, scratch, x, stride);
+    walk_.draw_rows<avx2>(longer, rows, heads, scratch, x, stride);
     for (int64_t i = 0; i < rows; ++i) settle(placements[i].length, x + i * stride);
   }
 
