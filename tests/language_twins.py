@@ -8,6 +8,7 @@ from collections import deque
 from fractions import Fraction
 from functools import cache
 
+from field_twins import letters
 from twins import LENGTH, MASK32, PLACEMENT, Words, exact_ones, philox
 
 from lengen_fast.automata import Automaton
@@ -61,18 +62,6 @@ def some_letters(words: Words, n: int, symbols: list[int]) -> list[int]:
     if len(symbols) == 1 or n == 0:
         return symbols[:1] * n
     return [symbols[i] for i in letters(words, n, len(symbols))]
-
-
-def letters(words: Words, n: int, bound: int) -> list[int]:
-    if bound == 2:
-        return [word >> i & 1 for _ in range((n + 31) // 32) for word in [words.next()] for i in range(32)][:n]
-    blocks_of_four = (n + 7) // 8
-    halves = [h for _ in range(4 * blocks_of_four) for word in [words.next()] for h in (word & 0xFFFF, word >> 16)][:n]
-    x = [half * bound >> 16 for half in halves]
-    for i, half in enumerate(halves):
-        if half * bound & 0xFFFF < 2**16 % bound:
-            x[i] = words.below(bound)
-    return x
 
 
 def nested(automaton: Automaton, words: Words, n: int, depth: int) -> list[int]:
@@ -468,7 +457,7 @@ def replaced_in_a_member(language: Language, words: Words, n: int) -> list[int]:
 
 def outsider(machine: CounterMachine, words: Words, n: int) -> list[int]:
     while True:
-        x = letters(words, n, len(machine.alphabet))
+        x = letters(words, n, len(machine.alphabet)) if len(machine.alphabet) > 1 else [0] * n
         if not machine.accepts(x):
             return x
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "../tasks/letters.hpp"
 #include "labels.hpp"
-#include "letters.hpp"
 #include "strings.hpp"
 #include "uniform_walk.hpp"
 
@@ -110,13 +110,18 @@ class Corrupted {
 template <class Members>
 class Outsiders {
  public:
-  Outsiders(Members members, int64_t symbols) : members_(std::move(members)), symbols_(static_cast<uint16_t>(symbols)) {}
+  Outsiders(Members members, int64_t symbols)
+      : members_(std::move(members)), letters_(symbols > 1 ? std::make_shared<Letters>(symbols) : nullptr) {}
 
-  int64_t usual_words(int64_t n) const { return words_for_letters(n, symbols_); }
+  int64_t usual_words(int64_t n) const { return letters_ == nullptr ? 0 : letters_->usual_words(n); }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     for (int attempt = 0; attempt < most; ++attempt) {
-      draw_letters(n, symbols_, words, x, scratch);
+      if (letters_ == nullptr) {
+        fill_bytes(0, n, x);
+      } else {
+        letters_->bytes(letters_->draw(n, words, scratch), n, x);
+      }
       if (!members_.contains(x, n, scratch)) return;
     }
     throw std::invalid_argument("found no string of length " + std::to_string(n) + " outside the language");
@@ -126,7 +131,7 @@ class Outsiders {
   static constexpr int most = 4096;
 
   Members members_;
-  uint16_t symbols_;
+  std::shared_ptr<const Letters> letters_;  // nothing if there is one symbol
 };
 
 }  // namespace lengen

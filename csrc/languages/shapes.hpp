@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "../tasks/bits.hpp"
+#include "../tasks/letters.hpp"
 #include "automaton.hpp"
-#include "letters.hpp"
 
 namespace lengen {
 
@@ -54,42 +55,47 @@ class Blocks {
   explicit Blocks(std::vector<Block> blocks) : blocks_(std::move(blocks)) {
     for (const Block& block : blocks_) {
       least_ += block.least;
-      most_letters_ = std::max<int64_t>(most_letters_, block.symbols);
+      letters_.emplace_back(block.symbols > 1 ? std::make_shared<Letters>(block.symbols) : nullptr);
     }
   }
 
   int64_t usual_words(int64_t n) const {
-    const auto blocks = static_cast<int64_t>(blocks_.size());
-    return most_letters_ == 1 ? blocks : blocks * (1 + words_for_letters(1, most_letters_)) + words_for_letters(n, most_letters_);
+    int64_t found = 0, most = 0;
+    for (const auto& letters : letters_) {
+      found += letters == nullptr ? 1 : 1 + letters->usual_words(1);
+      most = std::max(most, letters == nullptr ? 0 : letters->usual_words(n));
+    }
+    return found + most;
   }
 
   void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* x) const {
     int64_t spare = n - least_;
-    for (const Block& block : blocks_) {
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      const Block& block = blocks_[i];
       const int64_t most = std::min(block.most, block.least + spare);
-      const bool is_last = &block == &blocks_.back();
+      const bool is_last = i + 1 == blocks_.size();
       const int64_t length = is_last ? block.least + spare
                              : most == block.least
                                  ? most
                                  : block.least + words.below(static_cast<uint32_t>(most - block.least + 1));
       spare -= length - block.least;
-      put(block, length, words, scratch, x);
+      put(block, letters_[i].get(), length, words, scratch, x);
       x += length;
     }
   }
 
  private:
-  LENGEN_INLINE static void put(const Block& block, int64_t length, Words& words, Scratch& scratch, uint8_t* x) {
-    if (block.symbols == 1 || length == 0) {
-      return fill_bytes(block.first_symbol, length, x);
-    }
-    draw_letters(length, block.symbols, words, x, scratch);
+  LENGEN_INLINE static void put(const Block& block, const Letters* letters, int64_t length, Words& words, Scratch& scratch,
+                                uint8_t* x) {
+    if (letters == nullptr || length == 0) return fill_bytes(block.first_symbol, length, x);
+    letters->bytes(letters->draw(length, words, scratch), length, x);
     if (block.first_symbol == 0) return;
     for (int64_t i = 0; i < length; ++i) x[i] = static_cast<uint8_t>(x[i] + block.first_symbol);
   }
 
   std::vector<Block> blocks_;
-  int64_t least_ = 0, most_letters_ = 1;
+  std::vector<std::shared_ptr<const Letters>> letters_;  // of each block, or nothing if it has one symbol
+  int64_t least_ = 0;
 };
 
 // Runs: a fair coin for one of two symbols, then a length uniform among those in what is left after which the string so far is

@@ -224,7 +224,6 @@ class WordProblem final : public RowsOf<WordProblem> {
   // prefixes[i] = x[0] ... x[i]. One product waits for the one before it, so a long word is cut in pieces that are multiplied side
   // by side, each from the identity, and then each by what stands before it.
   void multiply(const uint8_t* __restrict x, int64_t n, int64_t* __restrict prefixes) const {
-    if (n >= 256) return multiply_in_pieces<8>(x, n, prefixes);
     if (n >= 16) return multiply_in_pieces<4>(x, n, prefixes);
     return multiply_in_pieces<1>(x, n, prefixes);
   }
