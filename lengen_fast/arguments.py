@@ -11,7 +11,10 @@ from lengen_fast.lengths import Length, parse
 
 DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
 USAGE_ERROR = 2
-DISTRIBUTION_HELP = "paper, uniform, hard, ...: what the task has (default: its first, which lengen tasks TASK shows)"
+DISTRIBUTION_HELP = (
+    "paper, uniform, hard, and of labels membership negative and corrupted: what the task has, which lengen tasks TASK "
+    "shows (default: its first)"
+)
 
 Command = Callable[[argparse.Namespace], None]
 

@@ -77,7 +77,7 @@ def _find(name: str) -> tuple[str, Automaton]:
         if not isinstance(found, Language) or not isinstance(found.acceptor, Automaton):
             raise ValueError(f"{name} has no automaton: it is no regular language; lengen tasks names those that are")
         return f"{name}, {found.description}", found.acceptor
-    if name.endswith(".json"):
+    if name.endswith(".json") or ("." in name and Path(name).is_file()):
         return name, Automaton.from_file(name)
     automaton = Automaton.from_regex(name)
     if not automaton.live[0]:

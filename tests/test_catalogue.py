@@ -170,10 +170,10 @@ def test_an_automaton_as_json(capsys, without_graphviz):
 
 
 def test_an_automaton_of_a_file(capsys, without_graphviz, tmp_path):
-    path = tmp_path / "even.json"
-    path.write_text(json.dumps(Automaton.from_regex("(aa)*").as_dict()))
-    assert main(["report", "--automaton", str(path)]) == 0
-    assert "2 states" in capsys.readouterr().out
+    for name in ("even.json", "even.dfa"):
+        (tmp_path / name).write_text(json.dumps(Automaton.from_regex("(aa)*").as_dict()))
+        assert main(["report", "--automaton", name]) == 0
+        assert "2 states" in capsys.readouterr().out
 
 
 def test_an_automaton_of_a_file_keeps_its_states_and_their_names(capsys, without_graphviz, tmp_path):
