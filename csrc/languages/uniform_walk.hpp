@@ -30,8 +30,8 @@ struct ScaledNumber {
   // The number as a multiple of 2^unit.
   long double over(int64_t unit) const {
     constexpr int64_t least = -16000;
-    const auto power = static_cast<int>(std::max(exponent - unit, least) - 64);
-    return mantissa == 0 ? 0 : std::ldexp(static_cast<long double>(mantissa), power);
+    if (mantissa == 0) return 0;
+    return std::ldexp(static_cast<long double>(mantissa), static_cast<int>(std::max(exponent - unit, least) - 64));
   }
 };
 
