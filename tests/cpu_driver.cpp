@@ -6,8 +6,10 @@
 #include <random>
 #include <vector>
 
+#include "cpu/adam.hpp"
 #include "cpu/attention.hpp"
 #include "cpu/embedding.hpp"
+#include "cpu/residual.hpp"
 
 using namespace lengen::cpu;
 
@@ -119,13 +121,47 @@ void activate() {
   require_finite(dx, "gradient of GELU");
 }
 
+void add_and_normalize() {
+  const int64_t rows = pick({1, 63, 64, 65, 130}), width = pick({8, 16, 24, 72}), threads = pick({1, 3});
+  const auto stream = numbers(rows * width), update = numbers(rows * width), bias = numbers(width), weight = numbers(width);
+  auto sum = nothing(rows * width), normalized = nothing(rows * width), gradient = nothing(rows * width), columns = nothing(3 * width);
+  std::vector<RowStatistics> statistics(static_cast<size_t>(rows));
+  add_norm_forward({rows, width, stream.data(), update.data(), bias.data(), weight.data(), bias.data(), 1e-5f, sum.data(),
+                    normalized.data(), statistics.data()},
+                   static_cast<int>(threads));
+  require_finite(normalized, "layer norm");
+  const float* const of_sum = pick({0, 1}) == 1 ? stream.data() : nullptr;
+  add_norm_backward({rows, width, of_sum, update.data(), sum.data(), weight.data(), statistics.data(), gradient.data()},
+                    columns.data(), static_cast<int>(threads));
+  require_finite(gradient, "gradient of layer norm");
+  require_finite(columns, "gradients of layer norm's parameters");
+  biased_gelu_forward(stream.data(), bias.data(), sum.data(), rows, width, static_cast<int>(threads));
+  biased_gelu_backward(gradient.data(), stream.data(), bias.data(), columns.data(), rows, width, static_cast<int>(threads));
+  require_finite(sum, "GELU with bias");
+  require_finite(gradient, "gradient of GELU with bias");
+}
+
+void update() {
+  const int64_t count = pick({1, 7, 8, 1000, 40000}), threads = pick({1, 3});
+  auto values = numbers(count), gradient = numbers(count), still = numbers(3);
+  std::vector<float> mean(static_cast<size_t>(count)), square(static_cast<size_t>(count)), unused(3);
+  const Adam adam({{values.data(), mean.data(), square.data(), count, true}, {still.data(), unused.data(), unused.data(), 3, true}});
+  adam.step({gradient.data(), nullptr}, 1, 0.1, 0.1, pick({0, 1}), pick({0, 1}) == 1, static_cast<int>(threads));
+  require_finite(values, "AdamW");
+}
+
 }  // namespace
 
 int main() {
-  for (int i = 0; i < 150; ++i) {
-    attend();
-    look_up();
-    activate();
+  for (const Path path : {Path::plain, Path::fma, Path::wide}) {
+    path_in_use.store(std::min(path, best_path()));
+    for (int i = 0; i < 60; ++i) {
+      attend();
+      look_up();
+      activate();
+      add_and_normalize();
+      update();
+    }
   }
   std::puts("clean");
 }
