@@ -8,11 +8,13 @@ from pathlib import Path
 from lengen_fast.evaluation import wilson_interval
 from lengen_fast.published import published
 from lengen_fast.reporting import COLOURS, write_figure
+from lengen_fast.theory.candidates import Candidate
 from lengen_fast.theory.inference import Finding, Inference
 from lengen_fast.theory.regularizer import Regularizer
 
 GREY = "#5f6b77"
 PARTS = ("size", "precision", "value rank", "norms", "positional")
+NO_PROGRAM = "no candidate comes from a program: no program is known or was to be tried"
 SHADES = ("#35424e", "#5f6b77", "#8e99a4", "#bcc5cd", "#d1542c")
 
 
@@ -47,8 +49,14 @@ def _row(finding: Finding) -> list[str]:
         "exact" if finding.exhaustive[1] else f"{low:.2%} to {high:.2%}",
         finding.tested_on,
         str(best.shape),
-        f"in {best.steps:,} steps" if best.found_at is None else f"at n = {best.found_at}",
+        _found(best),
     ]
+
+
+def _found(candidate: Candidate) -> str:
+    """Where a model comes from, in words."""
+    origin = "from the program" if candidate.origin == "program" else f"in {candidate.steps:,} steps"
+    return origin if candidate.found_at is None else f"{origin}, at n = {candidate.found_at}"
 
 
 def parts(terms: Regularizer) -> tuple[float, ...]:
@@ -60,7 +68,7 @@ def sentences(result: Inference) -> list[str]:
     """What was found, and whether it is what the theorem says of a task in the class or of one outside it."""
     missed = [str(finding.n) for finding in result.findings if finding.best is None]
     found = [finding for finding in result.findings if finding.best]
-    lines = []
+    lines = [] if any(c.origin == "program" for f in result.findings for c in f.candidates) else [NO_PROGRAM]
     if missed:
         lines.append(f"no exact fit was found at n = {', '.join(missed)}: nothing is known of R there")
     if len(found) < 2:
@@ -82,7 +90,9 @@ def _found_sentence(result: Inference, found: list[Finding]) -> str:
     totals, last = [finding.best.regularizer.total for finding in found], found[-1]
     growth = "by at most a tenth" if result.bounded else "by more than a tenth"
     grew = f"R went from {totals[0]:.1f} to {totals[-1]:.1f} over n = {found[0].n} to {last.n}, at last up {growth}"
-    return f"{grew}; T_{last.n} is right on {last.best.agreement:.2%} of lengths {last.n // 2 + 1} to {last.n}"
+    origin = "comes from the task's program" if last.best.origin == "program" else "was trained"
+    lengths = f"lengths {last.n // 2 + 1} to {last.n}"
+    return f"{grew}; T_{last.n} {origin} and is right on {last.best.agreement:.2%} of {lengths}"
 
 
 def save_figure(results: Sequence[Inference], path: Path) -> None:
