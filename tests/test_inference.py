@@ -170,11 +170,26 @@ def test_a_known_program_is_a_candidate_at_every_n_and_right_on_all_longer_strin
 
 def test_where_a_model_comes_from_is_said(program_found):
     result, _, _ = program_found
-    assert {line[-1] for line in rows(result)[1:]} <= {"from the program", "from the program, at n = 6"}
+    lines = rows(result)[1:]
+    assert [line[0] for line in lines] == ["4", "6"]  # nothing was fitted by training
+    assert {line[-1] for line in lines} <= {"from the program", "from the program, at n = 6"}
     origins = [c["origin"] for finding in result.as_dict()["findings"] for c in finding["candidates"]]
     assert origins.count("program") >= 2
     assert origins.count("training") == 2
     assert "T_6 comes from the task's program" in " ".join(sentences(result))
+
+
+def test_the_best_model_of_another_origin_has_a_line_too():
+    result = result_of("binary_majority", (20.0, 20.0), 100)
+    worse = [replace(finding.best, seed=None, steps=0, regularizer=terms(30.0)) for finding in result.findings]
+    both = [replace(f, candidates=(f.best, c)) for f, c in zip(result.findings, worse, strict=True)]
+    lines = rows(replace(result, findings=tuple(both)))[1:]
+    assert [(line[0], line[7], line[-1]) for line in lines] == [
+        ("8", "20.0", "in 100 steps"),
+        ("(8)", "30.0", "from the program"),
+        ("16", "20.0", "in 100 steps"),
+        ("(16)", "30.0", "from the program"),
+    ]
 
 
 def test_a_program_that_was_kept_is_not_made_again(task, program_found, monkeypatch):

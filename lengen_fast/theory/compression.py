@@ -36,7 +36,7 @@ def shrink(model: Transformer, accept: Accept) -> Compressed:
 
     It is set to zero or else halved, if R does not rise thereby; and again from the first one on, until nothing
     changes, so that numbers which have to be great together become small together. Then each coordinate of a table of
-    tokens is tried without, and each group halved while another is doubled, if R falls thereby. At each trial the
+    tokens is tried without, and each matrix halved while another is doubled, if R falls thereby. At each trial the
     parameters are rounded to the fewest bits that do, but at most one more than before; unrounded they have to do too.
     Groups are matrices, tables and vectors, over all layers and then one by one, and where one has few sizes of
     numbers, as in a compiled program, the numbers of each size.
@@ -78,12 +78,13 @@ def _without(state: State, accept: Accept) -> State | None:
 
 
 def _balanced(state: State, accept: Accept) -> State | None:
-    """One group halved and another doubled where that lowers R; None if it does nowhere."""
-    for down, up in itertools.permutations(_groups(state[0]), 2):
+    """Matrices halved while others are doubled where that lowers R; None if it does nowhere."""
+    changed = False
+    for down, up in itertools.permutations(_matrices(state[0]), 2):
         smaller = _trial(state, {0.5: down, 2.0: up}, accept)
         if smaller is not None and smaller[1][1].total < state[1][1].total:
-            return smaller
-    return None
+            state, changed = smaller, True
+    return state if changed else None
 
 
 def _trial(state: State, groups: dict[float, Group], accept: Accept) -> State | None:
@@ -92,8 +93,8 @@ def _trial(state: State, groups: dict[float, Group], accept: Accept) -> State | 
     if not all(_is_used(exact, group) for group in groups.values()):
         return None
     smaller = _scaled(exact, groups)
-    least = Regularizer.of(smaller)
-    if least.total - least.precision > terms.total or not accept(smaller):
+    found = Regularizer.of(smaller)
+    if found.total - found.precision > terms.total - terms.precision + 1 or not accept(smaller):  # a bit may be spared
         return None
     rounded = _rounded(smaller, accept, terms.precision + 1)
     return None if rounded is None or rounded[1].total > terms.total else (smaller, rounded)
@@ -188,19 +189,35 @@ def _groups(model: Transformer) -> Iterator[Group]:
     They come from the output to the input, tables last: what comes later must then be exact for less.
     """
     parts: dict[str, list[Group]] = {}
-    named = list(model.named_parameters())
-    for name, parameter in sorted(named, key=lambda each: not each[0].startswith("embedding."), reverse=True):
-        pieces = 3 if ".qkv." in name else 1
-        rows = len(parameter) // pieces
-        for piece in range(pieces):
-            mask = torch.zeros_like(parameter, dtype=torch.bool)
-            mask[piece * rows : (piece + 1) * rows] = True
-            kind = f"{name.split('.', 2)[-1] if name.startswith('blocks.') else name}.{piece}"
-            parts.setdefault(kind, []).append({name: mask})
+    for name, part in _parts(model):
+        kind = name.split(".", 2)[-1] if name.startswith("blocks.") else name
+        parts.setdefault(f"{kind}.{part.start}", []).append({name: _mask(model, name, part)})
     for layers in parts.values():
         whole = {name: mask for part in layers for name, mask in part.items()}
         groups = [whole, *layers] if len(layers) > 1 else layers
         yield from (each for group in groups for each in _of_one_size(model, group))
+
+
+def _matrices(model: Transformer) -> Iterator[Group]:
+    """Matrices and tables one by one."""
+    for name, part in _parts(model):
+        if model.get_parameter(name).dim() > 1:
+            yield from _of_one_size(model, {name: _mask(model, name, part)})
+
+
+def _parts(model: Transformer) -> Iterator[tuple[str, slice]]:
+    """Name and rows of every parameter, queries, keys and values apart, in the order of ``_groups``."""
+    named = list(model.named_parameters())
+    for name, parameter in sorted(named, key=lambda each: not each[0].startswith("embedding."), reverse=True):
+        pieces = 3 if ".qkv." in name else 1
+        rows = len(parameter) // pieces
+        yield from ((name, slice(piece * rows, (piece + 1) * rows)) for piece in range(pieces))
+
+
+def _mask(model: Transformer, name: str, rows: slice) -> Tensor:
+    mask = torch.zeros_like(model.get_parameter(name), dtype=torch.bool)
+    mask[rows] = True
+    return mask
 
 
 def _of_one_size(model: Transformer, group: Group) -> list[Group]:
