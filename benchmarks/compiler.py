@@ -8,8 +8,8 @@ and sorting have as many symbols as tokens and stop at 50. One hard string of 1,
 program; on a CPU for those of one layer, which take minutes, while each layer of the others takes minutes more: by what
 32,768 tokens take on two cores, 9 to 39 minutes a program. (2) The length to which ``compile`` guarantees that is below
 the first length at which a model was found wrong, in every dtype, for counts that share their means and for
-differences; strings are near ties, every position up to 16,384 tokens and the last 16 of chosen lengths beyond, up to
-the guarantee at least.
+differences; strings are near ties, every position up to 16,384 tokens and the last 16 of chosen lengths beyond, each a
+quarter longer (in fp64 twice as long) than the one before, up to the guarantee at least.
 
 Every line is kept below ``runs/compiler`` and not measured again; it says at which commit and on what it was measured.
 ``--quick`` stops at 1,000 tokens and at 2 million. On a machine with a GPU the programs of (1) run there.
@@ -26,6 +26,7 @@ import torch
 import lengen_fast as lf
 from benchmarks import record
 from benchmarks.plans import RUNS
+from lengen_fast.ops.packing import Packing, RowSelection
 from lengen_fast.runs import read_json, write_json
 from lengen_fast.theory import compiler, parse, program_for, standard
 from lengen_fast.theory.compiler import precision, readout, weights
@@ -135,7 +136,7 @@ def _dtypes(quick: bool) -> list[dict]:
 def _dtype_line(dtype: torch.dtype, differ: bool, longest: int, quick: bool) -> dict:
     model, program, guaranteed = _compiled(dtype, differ)
     longest = longest if quick else max(longest, guaranteed)
-    first = _first_wrong(program, model, longest)
+    first = _first_wrong(program, model, longest, 2 if dtype == torch.float64 else 5 / 4)
     line = {"dtype": precision.PRECISIONS[dtype].name, "counts": "differences" if differ else "shared"}
     return line | {"guaranteed": guaranteed, "first wrong": first, "tested up to": longest}
 
@@ -150,15 +151,15 @@ def _compiled(dtype: torch.dtype, differ: bool):
     return model, program, precision.guaranteed_length(layout, exactness)
 
 
-def _first_wrong(program, model, longest: int) -> int | None:
-    """Tokens of the shortest prefix that the model was found wrong on."""
+def _first_wrong(program, model, longest: int, factor: float) -> int | None:
+    """Tokens of the shortest prefix that the model was found wrong on; lengths grow by a factor."""
     for tokens in _near_ties(program, EVERY_POSITION):
         wrong = differences(program, model, tokens)
         if wrong.any():
             return int(wrong.argmax()) + 1
     length = EVERY_POSITION
     while length < longest:
-        length = length * 5 // 4 if length * 5 // 4 < longest else longest
+        length = min(int(length * factor), longest)
         for tokens in _near_ties(program, length):
             wrong = (_last_values(model, tokens) != program.legal(tokens)[-LAST:]).any(axis=1)
             if wrong.any():
@@ -170,8 +171,11 @@ def _first_wrong(program, model, longest: int) -> int | None:
 def _last_values(model, tokens: np.ndarray) -> np.ndarray:
     """[LAST, 3]: the NEXT values of the last positions, as many at once as ``SCORES_AT_ONCE`` allows."""
     length, ids = len(tokens), torch.from_numpy(tokens)
+    packing, (block,) = Packing.of(ids, None), model.blocks
+    stream = model.embedding(ids, packing)
     parts = torch.arange(length - LAST, length).split(max(1, SCORES_AT_ONCE // length))
-    return torch.cat([model(ids, rows=rows)[:, [0, 1, 4]].double() for rows in parts]).numpy()
+    hidden = torch.cat([block(stream, packing, RowSelection.of(packing, rows)) for rows in parts])
+    return model.unembed(model.final_norm(hidden))[:, [0, 1, 4]].double().numpy()
 
 
 def _near_ties(program, length: int) -> list[np.ndarray]:

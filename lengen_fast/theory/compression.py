@@ -34,10 +34,11 @@ def compress(model: Transformer, accept: Accept) -> Compressed | None:
 def shrink(model: Transformer, accept: Accept) -> Compressed:
     """A copy of smaller R that ``accept`` takes, and its R: one group of parameters after the other is scaled down.
 
-    It is set to zero or else halved, if R does not rise thereby; and again from the first one on, until nothing
-    changes, so that numbers which have to be great together become small together. Then each coordinate of a table of
+    It is set to zero or else halved, if R falls thereby, or stays and the numbers become less (of each kind of norm
+    only the greatest counts); and again from the first one on, until nothing changes, so that numbers which have to be
+    great together become small together. Then each coordinate of a table of
     tokens is tried without, and each matrix halved while another is doubled, if R falls thereby. At each trial the
-    parameters are rounded to the fewest bits that do, but at most one more than before; unrounded they have to do too.
+    parameters are rounded to fewer bits if these do, and to at most one more; unrounded they have to do too.
     Groups are matrices, tables and vectors, over all layers and then one by one, and where one has few sizes of
     numbers, as in a compiled program, the numbers of each size.
 
@@ -46,14 +47,14 @@ def shrink(model: Transformer, accept: Accept) -> Compressed:
     """
     if not accept(model):
         raise ValueError("model must be one that accept takes before it is made smaller")
-    state, moves = (model, (model, Regularizer.of(model))), (_smaller, _without, _balanced)
+    state, moves = (copy.deepcopy(model), (model, Regularizer.of(model))), (_smaller, _without, _balanced)
     while (better := next((found for move in moves if (found := move(state, accept)) is not None), None)) is not None:
         state = better
     return state[1]
 
 
 State = tuple[Transformer, Compressed]
-"""A model as it is, and it rounded."""
+"""A model as it is, which trials change, and it rounded."""
 
 
 def _smaller(state: State, accept: Accept) -> State | None:
@@ -88,16 +89,45 @@ def _balanced(state: State, accept: Accept) -> State | None:
 
 
 def _trial(state: State, groups: dict[float, Group], accept: Accept) -> State | None:
-    """Groups scaled, each by its factor, if one is not zero, ``accept`` takes it, and R does not rise."""
+    """Groups scaled, each by its factor, if none is zero, ``accept`` takes it, and R falls, or stays for less.
+
+    The model is scaled in place, and scaled back where that is not so.
+    """
     exact, (_, terms) = state
     if not all(_is_used(exact, group) for group in groups.values()):
         return None
-    smaller = _scaled(exact, groups)
-    found = Regularizer.of(smaller)
-    if found.total - found.precision > terms.total - terms.precision + 1 or not accept(smaller):  # a bit may be spared
-        return None
-    rounded = _rounded(smaller, accept, terms.precision + 1)
-    return None if rounded is None or rounded[1].total > terms.total else (smaller, rounded)
+    before = {name: exact.get_parameter(name).detach().clone() for group in groups.values() for name in group}
+    _scale(exact, groups)
+    found, rounded = Regularizer.of(exact), None
+    spared = terms.precision - found.precision - 1  # a bit may be spared
+    if found.total + spared <= terms.total and accept(exact):
+        rounded = _rounded_near(exact, accept, terms.precision)
+    if rounded is not None and _order(rounded) < _order(state[1]):
+        return exact, rounded
+    with torch.no_grad():
+        for name, values in before.items():
+            exact.get_parameter(name).copy_(values)
+    return None
+
+
+def _order(compressed: Compressed) -> tuple[float, float]:
+    model, terms = compressed
+    return terms.total, sum(float(parameter.detach().double().abs().sum()) for parameter in model.parameters())
+
+
+def _rounded_near(model: Transformer, accept: Accept, bits: int) -> Compressed | None:
+    """Rounded to ``bits``, or fewer and fewer as long as ``accept`` takes that, or one more; None if none will do."""
+    best = None
+    for fewer in range(bits, -1, -1):
+        rounded = with_precision(model, fewer)
+        if not accept(rounded):
+            break
+        best = rounded
+    if best is None:
+        best = with_precision(model, bits + 1)
+        if not accept(best):
+            return None
+    return best, Regularizer.of(best)
 
 
 def with_least_rank(model: Transformer, accept: Accept) -> Transformer:
@@ -178,8 +208,8 @@ def _nearest_of_rank(out: Tensor, value: Tensor, rank: int) -> tuple[Tensor, Ten
     return new_out, new_value
 
 
-def _rounded(model: Transformer, accept: Accept, most: int = MOST_BITS) -> Compressed | None:
-    rounded = with_least_precision(model, accept, most)
+def _rounded(model: Transformer, accept: Accept) -> Compressed | None:
+    rounded = with_least_precision(model, accept)
     return None if rounded is None else (rounded, Regularizer.of(rounded))
 
 
@@ -246,10 +276,8 @@ def _is_used(model: Transformer, group: Group) -> bool:
 
 
 @torch.no_grad()
-def _scaled(model: Transformer, groups: dict[float, Group]) -> Transformer:
-    """A copy with each group multiplied by its factor."""
-    scaled = copy.deepcopy(model)
+def _scale(model: Transformer, groups: dict[float, Group]) -> None:
+    """Multiply each group by its factor."""
     for factor, group in groups.items():
         for name, mask in group.items():
-            scaled.get_parameter(name)[mask] *= factor
-    return scaled
+            model.get_parameter(name)[mask] *= factor
