@@ -137,7 +137,8 @@ def test_numbers_of_one_size_are_scaled_apart_from_others():
     smaller, terms = shrink(model, lambda candidate: float(candidate.embedding.tokens.detach().max()) >= 1)
     tokens = smaller.embedding.tokens.detach()
     assert set(tokens.unique().tolist()) == {0.0, 1.0}
-    assert tokens[0].any() and not tokens[2:].any()
+    assert tokens[0].any()
+    assert not tokens[2:].any()
     assert terms.precision == 0
 
 
