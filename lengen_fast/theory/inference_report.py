@@ -116,7 +116,7 @@ def save_figure(results: Sequence[Inference], path: Path) -> None:
     _finish(right, "strings of lengths above n/2, up to n, that $T_n$ gets right", results)
     right.set_ylim(-0.03, 1.05)
     right.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     panels = lower.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, result in zip(panels, results, strict=True):
         _draw_parts(axes, result)
