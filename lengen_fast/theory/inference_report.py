@@ -71,12 +71,13 @@ def sentences(result: Inference) -> list[str]:
     """What was found, and whether it is what the theorem says of a task in the class or of one outside it."""
     missed = [str(finding.n) for finding in result.findings if finding.best is None]
     found = [finding for finding in result.findings if finding.best]
-    lines = [] if any(c.origin == "program" for f in result.findings for c in f.candidates) else [NO_PROGRAM]
+    has_program = any(c.origin == "program" for f in result.findings for c in f.candidates)
+    origin, lines = [] if has_program else [NO_PROGRAM], []
     if missed:
         lines.append(f"no exact fit was found at n = {', '.join(missed)}: nothing is known of R there")
     if len(found) < 2:
-        return [*lines, "fewer than two n were fitted, so that nothing can be said of how R grows"]
-    lines.append(_found_sentence(result, found))
+        return [*lines, "fewer than two n were fitted, so that nothing can be said of how R grows", *origin]
+    lines += [_found_sentence(result, found), *origin]
     expected = published(result.task, "ape").predicted
     inside = result.bounded and result.agrees
     if expected is None:
