@@ -87,7 +87,7 @@ def test_another_context_keeps_the_first_positions_and_adds_zeros(context):
 
 
 def test_the_model_itself_stays_as_it_is():
-    model = build()
+    model = build(layers=1, heads=1)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     compress(model, lambda _: True)
     shrink(model, lambda _: True)
@@ -107,7 +107,7 @@ def test_the_least_precision_is_found(least):
 
 
 def test_nothing_is_left_of_a_model_of_which_nothing_is_asked():
-    smallest, terms = shrink(build(), lambda _: True)
+    smallest, terms = shrink(build(layers=1, heads=1), lambda _: True)
     assert terms.total == terms.size
     assert not any(parameter.any() for parameter in smallest.parameters())
 
@@ -124,6 +124,39 @@ def test_shrinking_keeps_what_is_asked_and_lowers_the_regularizer():
     assert accept(smaller)
     assert after == Regularizer.of(smaller)
     assert after.total < before.total < Regularizer.of(model).total
+
+
+def test_numbers_of_one_size_are_scaled_apart_from_others():
+    """A table of few sizes, of which the greater one is needed: the smaller one goes."""
+    model = build(layers=1, heads=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.embedding.tokens[:2] = 2.0
+        model.embedding.tokens[2:] = 0.5
+    smaller, terms = shrink(model, lambda candidate: float(candidate.embedding.tokens.detach().max()) >= 1)
+    tokens = smaller.embedding.tokens.detach()
+    assert set(tokens.unique().tolist()) == {0.0, 1.0}
+    assert tokens[0].any()
+    assert not tokens[2:].any()
+    assert terms.precision == 0
+
+
+def test_a_matrix_is_halved_and_another_doubled_where_that_is_less():
+    """Only the product of two sizes is asked for; 8 and 1/2 add up to more than 2 and 2."""
+    model = build(layers=1, heads=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.embedding.unembedding[0, 0], model.embedding.tokens[0, 0] = 8.0, 0.5
+
+    def product(candidate):
+        return float((candidate.embedding.unembedding[0, 0] * candidate.embedding.tokens[0, 0]).detach())
+
+    smaller, terms = shrink(model, lambda candidate: product(candidate) >= 4)
+    assert product(smaller) == 4
+    assert terms.unembedding_norm + terms.token_norm == 4
+    assert terms.precision == 0
 
 
 def test_a_model_that_is_not_accepted_cannot_be_shrunk():

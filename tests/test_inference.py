@@ -12,7 +12,7 @@ import torch
 
 import lengen_fast as lf
 from lengen_fast.cli import main
-from lengen_fast.theory import Regularizer
+from lengen_fast.theory import Regularizer, inference
 from lengen_fast.theory.candidates import Candidate, DirectoryStore, Shape, Store
 from lengen_fast.theory.compression import with_context
 from lengen_fast.theory.inference import Finding, Inference, Search, infer, most_steps
@@ -30,6 +30,7 @@ QUICK = Search(
     batch=16,
     test_every=25,
     init_std=0.3,
+    program=False,
 )
 
 
@@ -75,9 +76,7 @@ def models(found):
     for finding in result.findings:
         for candidate in finding.candidates:
             if candidate.regularizer:
-                origin = f"-found-at-{candidate.found_at}" if candidate.found_at else ""
-                name = f"n{candidate.n}-{str(candidate.shape).replace('/', '-')}-seed{candidate.seed}{origin}"
-                yield candidate, lf.RunDirectory.open(path / name).load_model()[0]
+                yield candidate, lf.RunDirectory.open(path / candidate.place).load_model()[0]
 
 
 def test_fitted_models_are_right_on_every_short_string_at_every_offset(task, found):
@@ -142,6 +141,68 @@ def test_what_was_found_for_one_n_is_taken_for_another_where_it_fits_with_less()
         model = store.model(finding.best)
         assert model.config.context == task.context_for(finding.n)
         assert Regularizer.of(model) == finding.best.regularizer == Regularizer.of(plain)
+
+
+# ---- the candidate that is the task's program ----
+
+
+@pytest.fixture(scope="module")
+def program_found(task, tmp_path_factory):
+    """A result for n = 4 and 6 with programs and next to no training, and its store."""
+    search = replace(QUICK, seeds=1, fit_steps=1, rounds=0, program=True)
+    store = DirectoryStore(tmp_path_factory.mktemp("programs"), task, search.training)
+    return infer(task, [4, 6], search, store=store), search, store
+
+
+def test_a_known_program_is_a_candidate_at_every_n_and_right_on_all_longer_strings(task, program_found):
+    result, _, store = program_found
+    for finding in result.findings:
+        (candidate,) = [each for each in finding.candidates if each.place == f"n{finding.n}-program"]
+        assert finding.best.origin == "program"
+        model = store.model(candidate)
+        assert model.config.context == task.context_for(finding.n)
+        assert Regularizer.of(model) == candidate.regularizer
+        right, asked = right_answers(model, task, 1, finding.n // 2)
+        assert right == asked > 0
+        assert (candidate.right, candidate.asked) == right_answers(model, task, finding.n // 2 + 1, finding.n)
+        assert candidate.right == candidate.asked
+        assert candidate.variation == 0
+
+
+def test_where_a_model_comes_from_is_said(program_found):
+    result, _, _ = program_found
+    lines = rows(result)[1:]
+    assert [line[0] for line in lines] == ["4", "6"]  # nothing was fitted by training
+    assert {line[-1] for line in lines} <= {"from the program", "from the program, at n = 6"}
+    origins = [c["origin"] for finding in result.as_dict()["findings"] for c in finding["candidates"]]
+    assert origins.count("program") >= 2
+    assert origins.count("training") == 1  # its shape fits nothing at 4 and is dropped
+    assert "T_6 comes from the task's program" in " ".join(sentences(result))
+
+
+def test_the_best_model_of_another_origin_has_a_line_too():
+    result = result_of("binary_majority", (20.0, 20.0), 100)
+    worse = [replace(finding.best, seed=None, steps=0, regularizer=terms(30.0)) for finding in result.findings]
+    both = [replace(f, candidates=(f.best, c)) for f, c in zip(result.findings, worse, strict=True)]
+    lines = rows(replace(result, findings=tuple(both)))[1:]
+    assert [(line[0], line[7], line[-1]) for line in lines] == [
+        ("8", "20.0", "in 100 steps"),
+        ("(8)", "30.0", "from the program"),
+        ("16", "20.0", "in 100 steps"),
+        ("(16)", "30.0", "from the program"),
+    ]
+
+
+def test_a_program_that_was_kept_is_not_made_again(task, program_found, monkeypatch):
+    result, search, store = program_found
+    monkeypatch.setattr(inference, "from_program", lambda *_: pytest.fail("made again"))
+    assert infer(task, [4, 6], search, store=store).as_dict() == result.as_dict()
+
+
+def test_a_task_without_a_program_has_no_such_candidate():
+    result = infer(lf.task("parity"), [4], replace(QUICK, seeds=1, fit_steps=1, rounds=0, program=True))
+    assert [candidate.origin for candidate in result.findings[0].candidates] == ["training"]
+    assert "no program is known" in " ".join(sentences(result))
 
 
 class Interrupted(Store):

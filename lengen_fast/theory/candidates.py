@@ -1,4 +1,4 @@
-"""What a search for T_n has tried: one candidate a size, shape and seed, in memory or in directories."""
+"""What a search for T_n has tried: one candidate a size, shape and seed, and one from the task's program."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one shape and seed came to at one n.
+    """What one shape and seed, or the task's program, came to at one n.
 
     Attributes:
         n: half of it is the longest length that had to be fitted.
-        shape, seed: of the model.
+        shape: of the model.
+        seed: of its initial weights; None: they are those of the task's program, and were not trained.
         steps: that were taken.
         rounds: of penalties after which the fit was exact.
         regularizer: of the model of least R that was reached, or None if nothing fitted.
@@ -43,7 +44,7 @@ class Candidate:
 
     n: int
     shape: Shape
-    seed: int
+    seed: int | None
     steps: int
     rounds: int
     regularizer: Regularizer | None
@@ -57,11 +58,22 @@ class Candidate:
         """Share of the strings above n/2 that are right at every scored position."""
         return self.right / self.asked
 
+    @property
+    def origin(self) -> str:
+        """Where the model comes from: "training" or "program"."""
+        return "program" if self.seed is None else "training"
+
+    @property
+    def place(self) -> str:
+        """A name that no other candidate of a search has."""
+        return place(self.n, self.shape, self.seed, self.found_at)
+
     def as_dict(self) -> dict:
         """Plain values; the inverse of ``from_dict``."""
         return asdict(self) | {
             "regularizer": self.regularizer.as_dict() if self.regularizer else None,
             "agreement": self.agreement,
+            "origin": self.origin,
         }
 
     @classmethod
@@ -74,23 +86,29 @@ class Candidate:
         return cls(**values | {"shape": Shape(**values["shape"])})
 
 
+def place(n: int, shape: Shape | None, seed: int | None, found_at: int | None = None) -> str:
+    """The name of a candidate; a seed of None: from the program, whatever its shape."""
+    origin = "program" if seed is None else f"{str(shape).replace('/', '-')}-seed{seed}"
+    return f"n{n}-{origin}" + ("" if found_at is None else f"-found-at-{found_at}")
+
+
 class Store:
     """Where a search keeps its candidates and models, so that it need not repeat them; this one, in memory."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, Shape, int, int | None], tuple[Candidate, Transformer]] = {}
+        self._kept: dict[str, tuple[Candidate, Transformer]] = {}
 
-    def load(self, n: int, shape: Shape, seed: int) -> Candidate | None:
-        """A candidate that was saved, or None."""
-        return self._kept.get((n, shape, seed, None), (None, None))[0]
+    def load(self, n: int, shape: Shape | None, seed: int | None) -> Candidate | None:
+        """A candidate that was saved, or None; without shape and seed, that of the program."""
+        return self._kept.get(place(n, shape, seed), (None, None))[0]
 
     def save(self, candidate: Candidate, model: Transformer) -> None:
         """Keep a candidate and the model it ended with."""
-        self._kept[candidate.n, candidate.shape, candidate.seed, candidate.found_at] = candidate, model
+        self._kept[candidate.place] = candidate, model
 
     def model(self, candidate: Candidate) -> Transformer:
         """The model of a candidate that was saved."""
-        return self._kept[candidate.n, candidate.shape, candidate.seed, candidate.found_at][1]
+        return self._kept[candidate.place][1]
 
 
 class DirectoryStore(Store):
@@ -103,13 +121,13 @@ class DirectoryStore(Store):
     def __init__(self, path: Path, task: Task, train: TrainConfig):
         self.path, self.task, self.train = path, task, train
 
-    def load(self, n: int, shape: Shape, seed: int) -> Candidate | None:
-        """A candidate that was saved, or None.
+    def load(self, n: int, shape: Shape | None, seed: int | None) -> Candidate | None:
+        """A candidate that was saved, or None; without shape and seed, that of the program.
 
         Raises:
             RunError: its file is damaged.
         """
-        file = self._place(n, shape, seed, None) / "candidate.json"
+        file = self.path / place(n, shape, seed) / "candidate.json"
         if not file.exists():
             return None
         try:
@@ -123,14 +141,18 @@ class DirectoryStore(Store):
         Raises:
             RunError: it cannot be written.
         """
-        place = self._place_of(candidate)
-        length = (self.task.min_length, candidate.n // 2)
-        train = replace(self.train, length=length, steps=candidate.steps, seed=candidate.seed)
+        path = self.path / candidate.place
+        train = replace(
+            self.train,
+            length=(self.task.min_length, candidate.n // 2),
+            steps=max(1, candidate.steps),
+            seed=candidate.seed or 0,
+        )
         settings = {**run_settings(model.config, self.task, train), "device": "cpu"}
-        begun = (place / "config.json").exists()
-        directory = RunDirectory.open(place) if begun else RunDirectory.create(place, settings)
+        begun = (path / "config.json").exists()
+        directory = RunDirectory.open(path) if begun else RunDirectory.create(path, settings)
         directory.save_weights(model, {"step": candidate.steps, "tokens": 0, "seconds": 0.0, "in_range": None})
-        write_json(place / "candidate.json", candidate.as_dict())
+        write_json(path / "candidate.json", candidate.as_dict())
 
     def model(self, candidate: Candidate) -> Transformer:
         """The model of a candidate that was saved.
@@ -138,11 +160,4 @@ class DirectoryStore(Store):
         Raises:
             RunError: its directory is damaged.
         """
-        return RunDirectory.open(self._place_of(candidate)).load_model()[0]
-
-    def _place_of(self, candidate: Candidate) -> Path:
-        return self._place(candidate.n, candidate.shape, candidate.seed, candidate.found_at)
-
-    def _place(self, n: int, shape: Shape, seed: int, found_at: int | None) -> Path:
-        origin = "" if found_at is None else f"-found-at-{found_at}"
-        return self.path / f"n{n}-{str(shape).replace('/', '-')}-seed{seed}{origin}"
+        return RunDirectory.open(self.path / candidate.place).load_model()[0]

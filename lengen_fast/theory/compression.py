@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -16,7 +17,10 @@ MOST_BITS = 24  # of fp32's significand: finer steps change little of a paramete
 
 Accept = Callable[[Transformer], bool]
 Compressed = tuple[Transformer, Regularizer]
-Group = tuple[str, slice]
+Group = dict[str, Tensor]
+"""By parameter, which of its numbers."""
+MOST_SIZES = 8
+"""Different absolute values of a group whose sizes are scaled one by one."""
 
 
 def compress(model: Transformer, accept: Accept) -> Compressed | None:
@@ -28,33 +32,102 @@ def compress(model: Transformer, accept: Accept) -> Compressed | None:
 
 
 def shrink(model: Transformer, accept: Accept) -> Compressed:
-    """A copy of smaller R that ``accept`` takes, and its R: each matrix, table and vector in turn is scaled down.
+    """A copy of smaller R that ``accept`` takes, and its R: one group of parameters after the other is scaled down.
 
-    It is set to zero if R does not rise thereby, or else halved over and over, as long as R falls; and again from the
-    first one on, until nothing changes. At each trial the parameters are rounded to the fewest bits that do, but at
-    most one more than before.
+    It is set to zero or else halved, if R falls thereby, or stays and the numbers become less (of each kind of norm
+    only the greatest counts); and again from the first one on, until nothing changes, so that numbers which have to be
+    great together become small together. Then each coordinate of a table of
+    tokens is tried without, and each matrix halved while another is doubled, if R falls thereby. At each trial the
+    parameters are rounded to fewer bits if these do, and to at most one more; unrounded they have to do too.
+    Groups are matrices, tables and vectors, over all layers and then one by one, and where one has few sizes of
+    numbers, as in a compiled program, the numbers of each size.
 
     Raises:
         ValueError: ``accept`` does not take the model itself.
     """
     if not accept(model):
         raise ValueError("model must be one that accept takes before it is made smaller")
-    exact, best, changed = model, (model, Regularizer.of(model)), True
-    while changed:
-        changed = False
-        for group in _groups(exact):
-            for factor in (0.0, 0.5):
-                while (smaller := _scaled(exact, group, factor)) is not None:
-                    trial = _rounded(smaller, accept, best[1].precision + 1)
-                    if trial is None or _worse(trial, best, factor):
-                        break
-                    exact, best, changed = smaller, trial, True
-    return best
+    state, moves = (copy.deepcopy(model), (model, Regularizer.of(model))), (_smaller, _without, _balanced)
+    while (better := next((found for move in moves if (found := move(state, accept)) is not None), None)) is not None:
+        state = better
+    return state[1]
 
 
-def _worse(trial: Compressed, best: Compressed, factor: float) -> bool:
-    """Whether R rose; R that stays is enough for a zero, since of each kind of norm only the greatest counts."""
-    return trial[1].total > best[1].total or (factor > 0 and trial[1].total == best[1].total)
+State = tuple[Transformer, Compressed]
+"""A model as it is, which trials change, and it rounded."""
+
+
+def _smaller(state: State, accept: Accept) -> State | None:
+    """Each group once, zero or halved; None if nothing changed."""
+    changed = False
+    for group in _groups(state[0]):
+        trials = (_trial(state, {factor: group}, accept) for factor in (0.0, 0.5))
+        smaller = next((trial for trial in trials if trial is not None), None)
+        if smaller is not None:
+            state, changed = smaller, True
+    return state if changed else None
+
+
+def _without(state: State, accept: Accept) -> State | None:
+    """Without coordinates of tables of tokens; None if all are needed."""
+    changed = False
+    for group in _columns(state[0]):
+        smaller = _trial(state, {0.0: group}, accept)
+        if smaller is not None:
+            state, changed = smaller, True
+    return state if changed else None
+
+
+def _balanced(state: State, accept: Accept) -> State | None:
+    """Matrices halved while others are doubled where that lowers R; None if it does nowhere."""
+    changed = False
+    for down, up in itertools.permutations(_matrices(state[0]), 2):
+        smaller = _trial(state, {0.5: down, 2.0: up}, accept)
+        if smaller is not None and smaller[1][1].total < state[1][1].total:
+            state, changed = smaller, True
+    return state if changed else None
+
+
+def _trial(state: State, groups: dict[float, Group], accept: Accept) -> State | None:
+    """Groups scaled, each by its factor, if none is zero, ``accept`` takes it, and R falls, or stays for less.
+
+    The model is scaled in place, and scaled back where that is not so.
+    """
+    exact, (_, terms) = state
+    if not all(_is_used(exact, group) for group in groups.values()):
+        return None
+    before = {name: exact.get_parameter(name).detach().clone() for group in groups.values() for name in group}
+    _scale(exact, groups)
+    found, rounded = Regularizer.of(exact), None
+    spared = terms.precision - found.precision - 1  # a bit may be spared
+    if found.total + spared <= terms.total and accept(exact):
+        rounded = _rounded_near(exact, accept, terms.precision)
+    if rounded is not None and _order(rounded) < _order(state[1]):
+        return exact, rounded
+    with torch.no_grad():
+        for name, values in before.items():
+            exact.get_parameter(name).copy_(values)
+    return None
+
+
+def _order(compressed: Compressed) -> tuple[float, float]:
+    model, terms = compressed
+    return terms.total, sum(float(parameter.detach().double().abs().sum()) for parameter in model.parameters())
+
+
+def _rounded_near(model: Transformer, accept: Accept, bits: int) -> Compressed | None:
+    """Rounded to ``bits``, or fewer and fewer as long as ``accept`` takes that, or one more; None if none will do."""
+    best = None
+    for fewer in range(bits, -1, -1):
+        rounded = with_precision(model, fewer)
+        if not accept(rounded):
+            break
+        best = rounded
+    if best is None:
+        best = with_precision(model, bits + 1)
+        if not accept(best):
+            return None
+    return best, Regularizer.of(best)
 
 
 def with_least_rank(model: Transformer, accept: Accept) -> Transformer:
@@ -135,25 +208,76 @@ def _nearest_of_rank(out: Tensor, value: Tensor, rank: int) -> tuple[Tensor, Ten
     return new_out, new_value
 
 
-def _rounded(model: Transformer, accept: Accept, most: int = MOST_BITS) -> Compressed | None:
-    rounded = with_least_precision(model, accept, most)
+def _rounded(model: Transformer, accept: Accept) -> Compressed | None:
+    rounded = with_least_precision(model, accept)
     return None if rounded is None else (rounded, Regularizer.of(rounded))
 
 
 def _groups(model: Transformer) -> Iterator[Group]:
-    """Every parameter, by name and rows; queries, keys and values of a layer apart."""
-    for name, parameter in model.named_parameters():
-        parts = 3 if ".qkv." in name else 1
-        rows = len(parameter) // parts
-        yield from ((name, slice(part * rows, (part + 1) * rows)) for part in range(parts))
+    """Parameters that are scaled together; queries, keys and values of a layer apart.
+
+    They come from the output to the input, tables last: what comes later must then be exact for less.
+    """
+    parts: dict[str, list[Group]] = {}
+    for name, part in _parts(model):
+        kind = name.split(".", 2)[-1] if name.startswith("blocks.") else name
+        parts.setdefault(f"{kind}.{part.start}", []).append({name: _mask(model, name, part)})
+    for layers in parts.values():
+        whole = {name: mask for part in layers for name, mask in part.items()}
+        groups = [whole, *layers] if len(layers) > 1 else layers
+        yield from (each for group in groups for each in _of_one_size(model, group))
+
+
+def _matrices(model: Transformer) -> Iterator[Group]:
+    """Matrices and tables one by one."""
+    for name, part in _parts(model):
+        if model.get_parameter(name).dim() > 1:
+            yield from _of_one_size(model, {name: _mask(model, name, part)})
+
+
+def _parts(model: Transformer) -> Iterator[tuple[str, slice]]:
+    """Name and rows of every parameter, queries, keys and values apart, in the order of ``_groups``."""
+    named = list(model.named_parameters())
+    for name, parameter in sorted(named, key=lambda each: not each[0].startswith("embedding."), reverse=True):
+        pieces = 3 if ".qkv." in name else 1
+        rows = len(parameter) // pieces
+        yield from ((name, slice(piece * rows, (piece + 1) * rows)) for piece in range(pieces))
+
+
+def _mask(model: Transformer, name: str, rows: slice) -> Tensor:
+    mask = torch.zeros_like(model.get_parameter(name), dtype=torch.bool)
+    mask[rows] = True
+    return mask
+
+
+def _of_one_size(model: Transformer, group: Group) -> list[Group]:
+    """The parts of a group whose numbers have one absolute value; the group itself if these are many, and at last."""
+    values = torch.cat([model.get_parameter(name).detach()[mask].abs() for name, mask in group.items()])
+    sizes = values[values > 0].unique()
+    if not 1 < len(sizes) <= MOST_SIZES:
+        return [group]
+    numbers = {name: model.get_parameter(name).detach().abs() for name in group}
+    return [*({name: mask & (numbers[name] == size) for name, mask in group.items()} for size in sizes), group]
+
+
+def _columns(model: Transformer) -> Iterator[Group]:
+    """Each coordinate that is used of a table of tokens."""
+    for name, table in model.named_parameters():
+        if name in ("embedding.tokens", "embedding.unembedding"):
+            for column in table.detach().any(0).nonzero().flatten().tolist():
+                mask = torch.zeros_like(table, dtype=torch.bool)
+                mask[:, column] = True
+                yield {name: mask}
+
+
+def _is_used(model: Transformer, group: Group) -> bool:
+    """Whether some number of a group is not zero."""
+    return any(bool(model.get_parameter(name)[mask].any()) for name, mask in group.items())
 
 
 @torch.no_grad()
-def _scaled(model: Transformer, group: Group, factor: float) -> Transformer | None:
-    """A copy with a group multiplied by a factor; None if the group is zero already."""
-    name, rows = group
-    if not model.get_parameter(name)[rows].any():
-        return None
-    scaled = copy.deepcopy(model)
-    scaled.get_parameter(name)[rows] *= factor
-    return scaled
+def _scale(model: Transformer, groups: dict[float, Group]) -> None:
+    """Multiply each group by its factor."""
+    for factor, group in groups.items():
+        for name, mask in group.items():
+            model.get_parameter(name)[mask] *= factor

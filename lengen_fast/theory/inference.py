@@ -7,7 +7,9 @@ any other function not both hold.
 
 What is found here is an upper bound of the least R. The search fits transformers as the theory has them (no layer
 normalization, log-n scaling, ReLU) by gradient descent, raises penalties while the fit stays exact, and cuts the rank
-and the bits of what it reached; what was found for one n is tried at the others too. Translation invariance, which the
+and the bits of what it reached. Where a C-RASP program of the task is known, one more candidate is that program,
+compiled to the weights of an ordinary transformer and made smaller in the same way: the construction by which the
+theorem bounds R. What was found for one n is tried at the others too. Translation invariance, which the
 paper asks of T_n exactly, is left to random offsets; ``variation`` says how far from it the model is. Lengths are the
 task's n, and T_n has the positions that these need.
 """
@@ -27,9 +29,10 @@ from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.tasks import Task
 from lengen_fast.theory.candidates import Candidate, Shape, Store
-from lengen_fast.theory.compression import compress, shrink, with_context
+from lengen_fast.theory.compression import Compressed, compress, shrink, with_context
 from lengen_fast.theory.instances import Instances, instances
 from lengen_fast.theory.product_functions import translation_variation
+from lengen_fast.theory.realization import from_program
 from lengen_fast.theory.regularizer import Regularizer
 from lengen_fast.training import TrainConfig, training_loss
 
@@ -45,6 +48,7 @@ class Search:
 
     Attributes:
         shapes: in the order of L + H.
+        program: whether the task's program, if one is known, is a candidate at every n.
         seeds: initial weights a shape.
         fit_steps: most steps until every string is right.
         rounds, round_steps: then, so many times, so many steps with penalties. They rise after a round at whose end
@@ -71,6 +75,7 @@ class Search:
     batch: int = 64
     test_every: int = 250
     init_std: float = 0.1
+    program: bool = True
 
     def __post_init__(self) -> None:
         if not self.shapes:
@@ -244,6 +249,8 @@ def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, ob
             if any(candidate.regularizer for candidate in candidates):
                 break
             shapes.remove(shape)
+        if search.program and (candidate := _from_program(task, n, to_fit, to_test, store)):
+            candidates.append(candidate)
         fitted = [candidate for candidate in candidates if candidate.regularizer]
         yield Finding(
             n,
@@ -253,6 +260,41 @@ def _findings(task: Task, sizes: Sequence[int], search: Search, store: Store, ob
             min(fitted, key=lambda candidate: candidate.regularizer.total, default=None),
             tuple(candidates),
         )
+
+
+def _from_program(task: Task, n: int, to_fit: Instances, to_test: Instances, store: Store) -> Candidate | None:
+    """The candidate that is the task's program, kept or made now; None if no program is known."""
+    kept = store.load(n, None, None)
+    model = None if kept else from_program(task, task.context_for(n), to_fit.fitted)
+    if model is None:
+        return kept
+    config, terms = model.config, None
+    if to_fit.fitted(model):
+        model, terms = _shrunk(model, to_fit)
+    candidate = Candidate(
+        n=n,
+        shape=Shape(config.layers, config.heads, config.width, config.units),
+        seed=None,
+        steps=0,
+        rounds=0,
+        regularizer=terms,
+        variation=translation_variation(model),
+        right=to_test.correct(model),
+        asked=to_test.count,
+    )
+    store.save(candidate, model)
+    return candidate
+
+
+def _shrunk(model: Transformer, to_fit: Instances) -> Compressed:
+    """A model that fits, made smaller on a few batches only, and on one more as long as it then fails one."""
+    batches = to_fit.batches[:1]
+    while True:
+        smaller = shrink(model, Instances(batches, to_fit.count, exhaustive=False).fitted)
+        mistake = to_fit.first_mistake(smaller[0])
+        if mistake is None:
+            return smaller
+        batches = (mistake, *batches)
 
 
 def _exchanged(task: Task, findings: list[Finding], store: Store) -> Iterator[Finding]:
@@ -335,7 +377,7 @@ class _Attempt:
             self._keep()
             self._squeeze()
         if self.best:
-            self.best, self.least = shrink(self.best, self.to_fit.fitted)
+            self.best, self.least = _shrunk(self.best, self.to_fit)
         variation = translation_variation(self.best) if self.best else 0.0
         right = to_test.correct(self.best) if self.best else 0
         return Candidate(

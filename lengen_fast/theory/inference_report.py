@@ -8,47 +8,58 @@ from pathlib import Path
 from lengen_fast.evaluation import wilson_interval
 from lengen_fast.published import published
 from lengen_fast.reporting import COLOURS, write_figure
+from lengen_fast.theory.candidates import Candidate
 from lengen_fast.theory.inference import Finding, Inference
 from lengen_fast.theory.regularizer import Regularizer
 
 GREY = "#5f6b77"
 PARTS = ("size", "precision", "value rank", "norms", "positional")
+NO_PROGRAM = "no candidate comes from a program: no program is known or was to be tried"
 SHADES = ("#35424e", "#5f6b77", "#8e99a4", "#bcc5cd", "#d1542c")
 
 
 def rows(result: Inference) -> list[list[str]]:
-    """Header and lines of the table: R(T_n) by parts, and what T_n says of the lengths above n/2."""
+    """Header and lines of the table: R by parts, and what a model says of the lengths above n/2.
+
+    A line for each T_n, and one with n in brackets for the best fitted model that comes from elsewhere than it.
+    """
     table = [["n", "fitted on", *PARTS, "R", "agreement", "95% interval", "tested on", "shape", "found"]]
-    return table + [_row(finding) for finding in result.findings]
+    for finding in result.findings:
+        table.append(_row(finding, finding.best) if finding.best else _not_fitted(finding))
+        table += [_row(finding, other, f"({finding.n})") for other in _best_of_other_origin(finding)]
+    return table
 
 
-def _row(finding: Finding) -> list[str]:
-    best = finding.best
-    if best is None:
-        steps = sum(candidate.steps for candidate in finding.candidates)
-        return [
-            str(finding.n),
-            finding.fitted_on,
-            *"-----",
-            "not fitted",
-            "-",
-            "-",
-            finding.tested_on,
-            "-",
-            f"not in {steps:,} steps",
-        ]
-    low, high = wilson_interval(best.right, best.asked)
+def _best_of_other_origin(finding: Finding) -> list[Candidate]:
+    others = [c for c in finding.candidates if c.regularizer and c.origin != finding.best.origin]
+    return sorted(others, key=lambda candidate: candidate.regularizer.total)[:1]
+
+
+def _not_fitted(finding: Finding) -> list[str]:
+    steps = sum(candidate.steps for candidate in finding.candidates)
+    where = ["-", "-", finding.tested_on, "-", f"not in {steps:,} steps"]
+    return [str(finding.n), finding.fitted_on, *"-----", "not fitted", *where]
+
+
+def _row(finding: Finding, candidate: Candidate, n: str | None = None) -> list[str]:
+    low, high = wilson_interval(candidate.right, candidate.asked)
     return [
-        str(finding.n),
+        n or str(finding.n),
         finding.fitted_on,
-        *(f"{part:.3g}" for part in parts(best.regularizer)),
-        f"{best.regularizer.total:.1f}",
-        f"{best.agreement:.2%}",
+        *(f"{part:.3g}" for part in parts(candidate.regularizer)),
+        f"{candidate.regularizer.total:.1f}",
+        f"{candidate.agreement:.2%}",
         "exact" if finding.exhaustive[1] else f"{low:.2%} to {high:.2%}",
         finding.tested_on,
-        str(best.shape),
-        f"in {best.steps:,} steps" if best.found_at is None else f"at n = {best.found_at}",
+        str(candidate.shape),
+        _found(candidate),
     ]
+
+
+def _found(candidate: Candidate) -> str:
+    """Where a model comes from, in words."""
+    origin = "from the program" if candidate.origin == "program" else f"in {candidate.steps:,} steps"
+    return origin if candidate.found_at is None else f"{origin}, at n = {candidate.found_at}"
 
 
 def parts(terms: Regularizer) -> tuple[float, ...]:
@@ -60,12 +71,13 @@ def sentences(result: Inference) -> list[str]:
     """What was found, and whether it is what the theorem says of a task in the class or of one outside it."""
     missed = [str(finding.n) for finding in result.findings if finding.best is None]
     found = [finding for finding in result.findings if finding.best]
-    lines = []
+    has_program = any(c.origin == "program" for f in result.findings for c in f.candidates)
+    origin, lines = [] if has_program else [NO_PROGRAM], []
     if missed:
         lines.append(f"no exact fit was found at n = {', '.join(missed)}: nothing is known of R there")
     if len(found) < 2:
-        return [*lines, "fewer than two n were fitted, so that nothing can be said of how R grows"]
-    lines.append(_found_sentence(result, found))
+        return [*lines, "fewer than two n were fitted, so that nothing can be said of how R grows", *origin]
+    lines += [_found_sentence(result, found), *origin]
     expected = published(result.task, "ape").predicted
     inside = result.bounded and result.agrees
     if expected is None:
@@ -82,7 +94,9 @@ def _found_sentence(result: Inference, found: list[Finding]) -> str:
     totals, last = [finding.best.regularizer.total for finding in found], found[-1]
     growth = "by at most a tenth" if result.bounded else "by more than a tenth"
     grew = f"R went from {totals[0]:.1f} to {totals[-1]:.1f} over n = {found[0].n} to {last.n}, at last up {growth}"
-    return f"{grew}; T_{last.n} is right on {last.best.agreement:.2%} of lengths {last.n // 2 + 1} to {last.n}"
+    origin = "comes from the task's program" if last.best.origin == "program" else "was trained"
+    lengths = f"lengths {last.n // 2 + 1} to {last.n}"
+    return f"{grew}; T_{last.n} {origin} and is right on {last.best.agreement:.2%} of {lengths}"
 
 
 def save_figure(results: Sequence[Inference], path: Path) -> None:
@@ -96,12 +110,14 @@ def save_figure(results: Sequence[Inference], path: Path) -> None:
         _draw_lines(left, right, result, colour)
     _finish(left, "R of the best $T_n$ found", results)
     left.set_ylim(bottom=0)
+    left.plot([], [], linestyle="none", marker="o", color=GREY, label="trained")
+    left.plot([], [], linestyle="none", marker="s", color=GREY, label="from the program")
     left.plot([], [], linestyle="none", marker=".", markersize=4, color=GREY, label="other exact fits")
     left.plot([], [], linestyle="none", marker="x", color=GREY, label="no exact fit found")
     _finish(right, "strings of lengths above n/2, up to n, that $T_n$ gets right", results)
     right.set_ylim(-0.03, 1.05)
     right.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    upper.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     panels = lower.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, result in zip(panels, results, strict=True):
         _draw_parts(axes, result)
@@ -113,16 +129,20 @@ def save_figure(results: Sequence[Inference], path: Path) -> None:
 def _draw_lines(left, right, result: Inference, colour: str) -> None:
     found = [finding for finding in result.findings if finding.best]
     sizes = [finding.n for finding in found]
-    left.plot(sizes, [finding.best.regularizer.total for finding in found], marker="o", color=colour, label=result.task)
-    for finding in result.findings:  # every fitted candidate, small
-        others = [c.regularizer.total for c in finding.candidates if c.regularizer]
-        left.plot(
-            [finding.n] * len(others), others, linestyle="none", marker=".", markersize=3, color=colour, alpha=0.6
-        )
+    left.plot(sizes, [finding.best.regularizer.total for finding in found], color=colour, label=result.task)
+    right.plot(sizes, [finding.best.agreement for finding in found], color=colour)
+    for finding in found:
+        marker = "s" if finding.best.origin == "program" else "o"
+        left.plot(finding.n, finding.best.regularizer.total, marker=marker, color=colour)
+        right.plot(finding.n, finding.best.agreement, marker=marker, color=colour)
+        for other in finding.candidates:  # every fitted one, small
+            if other.regularizer:
+                small = dict(linestyle="none", marker=".", markersize=3, color=colour, alpha=0.6)
+                left.plot(finding.n, other.regularizer.total, **small)
+                right.plot(finding.n, other.agreement, **small)
     intervals = [
         (f.best.agreement,) * 2 if f.exhaustive[1] else wilson_interval(f.best.right, f.best.asked) for f in found
     ]
-    right.plot(sizes, [finding.best.agreement for finding in found], marker="o", color=colour)
     right.fill_between(sizes, *zip(*intervals, strict=True), color=colour, alpha=0.18, linewidth=0) if found else None
     missed = [finding.n for finding in result.findings if not finding.best]
     if missed:

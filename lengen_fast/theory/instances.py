@@ -38,7 +38,11 @@ class Instances:
 
     def fitted(self, model: Transformer) -> bool:
         """Whether the model is right at every scored position of all; ends at the first batch with a mistake."""
-        return all(bool(correct_positions(model, batch).all()) for batch in self.batches)
+        return self.first_mistake(model) is None
+
+    def first_mistake(self, model: Transformer) -> Batch | None:
+        """The first batch in which the model is wrong somewhere; None if it is right on all."""
+        return next((batch for batch in self.batches if not correct_positions(model, batch).all()), None)
 
     def correct(self, model: Transformer) -> int:
         """How many the model gets right at every scored position."""

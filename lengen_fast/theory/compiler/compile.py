@@ -50,7 +50,11 @@ class CompiledTransformer(Transformer):
 
 
 def compile_program(
-    program: Program, max_length: int, dtype: torch.dtype | str = torch.float32, task: Task | str | None = None
+    program: Program,
+    max_length: int,
+    dtype: torch.dtype | str = torch.float32,
+    task: Task | str | None = None,
+    most_values: int | None = None,
 ) -> CompiledTransformer:
     """A transformer that computes a program.
 
@@ -63,6 +67,7 @@ def compile_program(
         max_length: tokens of the longest string that must be right.
         dtype: of the parameters: torch.float32, torch.float64, torch.float16 or torch.bfloat16, or its name.
         task: whose tokens and targets the model is to have, or its name.
+        most_values: that one head carries, which bounds the rank of its value matrix; None: as many as it is wide.
 
     Raises:
         TypeError: ``task`` is neither a task nor a name.
@@ -79,7 +84,7 @@ def compile_program(
         raise ValueError(_refusal(circuit, literals, max_length, dtype, tokens))
     names = token_names(program, task)
     readout = logits(program, task, literals, Truth(circuit.true))
-    model = build(layout, PRECISIONS[dtype], names, readout)
+    model = build(layout, PRECISIONS[dtype], names, readout, most_values)
     model.__class__ = CompiledTransformer
     config = model.config
     model.guarantee = Guarantee(

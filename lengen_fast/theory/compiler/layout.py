@@ -105,7 +105,7 @@ class Layout:
         self.coordinates: dict[Place, int] = {}
         self.latest = 0
         self.bos, self.unit = Truth(circuit.bos), Ratio(Truth(circuit.bos))
-        for place in (self.bos, Truth(circuit.true), *map(place_of, outputs)):
+        for place in (self.bos, Truth(circuit.true), *(Truth(max(literal, ~literal)) for literal in outputs)):
             self._add(place)
         for place in self.places:  # grows
             for needed in self.needs(place):

@@ -52,12 +52,16 @@ class Sharpness:
 class Heads:
     """How the values of every layer are dealt out to heads of one width.
 
+    Args:
+        layout: with the values.
+        most_values: of a head; None: its width.
+
     Attributes:
         width: D; count: H, of the layer that needs most.
         of_layer: for each layer the heads in use.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, most_values: int | None = None):
         loads = [layout.heads(layer) for layer in range(1, layout.layers + 1)]
         least = max([1, *(len(p[1]) + 1 for load in loads for p in load if p[0] == "match")])
         if least > WIDEST:
@@ -67,7 +71,8 @@ class Heads:
             )
         widths = range(-(-least // LANES) * LANES, WIDEST + 1, LANES)
         self.width = min(widths, key=lambda width: (self._cost(loads, width), width))
-        self.of_layer = [_split(load, self.width) for load in loads]
+        most_values = self.width if most_values is None else min(most_values, self.width)
+        self.of_layer = [_split(load, most_values) for load in loads]
         self.count = max(1, *map(len, self.of_layer))
 
     @staticmethod
@@ -76,16 +81,20 @@ class Heads:
         return max(1, *(len(_split(load, width)) for load in loads)) * (2 * width + 24)
 
 
-def _split(load: dict, width: int) -> list[HeadLoad]:
+def _split(load: dict, most: int) -> list[HeadLoad]:
     return [
-        (pattern, carried.values[at : at + width])
+        (pattern, carried.values[at : at + most])
         for pattern, carried in load.items()
-        for at in range(0, len(carried.values), width)
+        for at in range(0, len(carried.values), most)
     ]
 
 
 def build(
-    layout: Layout, precision: Precision, tokens: Sequence[str | None], readout: Sequence[list[tuple[Place, int]]]
+    layout: Layout,
+    precision: Precision,
+    tokens: Sequence[str | None],
+    readout: Sequence[list[tuple[Place, int]]],
+    most_values: int | None = None,
 ) -> Transformer:
     """The model.
 
@@ -94,14 +103,17 @@ def build(
         precision: of its parameters.
         tokens: names by id; None for those that are never in an input.
         readout: for each token the places, with weights, whose sum is its logit.
+        most_values: that a head carries; None: as many as it is wide.
     """
-    return _Builder(layout, precision, tokens).build(readout)
+    return _Builder(layout, precision, tokens, most_values).build(readout)
 
 
 class _Builder:
-    def __init__(self, layout: Layout, precision: Precision, tokens: Sequence[str | None]):
+    def __init__(
+        self, layout: Layout, precision: Precision, tokens: Sequence[str | None], most_values: int | None = None
+    ):
         self.layout, self.precision, self.tokens = layout, precision, tokens
-        self.heads = Heads(layout)
+        self.heads = Heads(layout, most_values)
         self.sharpness = Sharpness.of(precision)
         layers = range(1, layout.layers + 1)
         self.units = [self._units(layer) for layer in layers]
