@@ -132,6 +132,7 @@ def _finish(axes, cases: list[dict], title: str) -> None:
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=7)
     axes.minorticks_off()
     axes.set_yticks(TICKS, [f"{tick:g}x" for tick in TICKS], fontsize=8)
+    axes.set_ylim(bottom=TICKS[0])
     axes.axhline(1, color="#8a949e", lw=0.8)
     axes.grid(axis="y", color="#e3e7eb", lw=0.6)
     for case in cases:
@@ -140,7 +141,8 @@ def _finish(axes, cases: list[dict], title: str) -> None:
             axes.plot(reach, [case["least_ratio"]] * 2, color="#b3261e", lw=2.5, zorder=0)
     if any(case["least_ratio"] is not None for case in cases):
         least = max(case["least_ratio"] or 0 for case in cases)
-        axes.text(lengths[0], TICKS[0], f"red: wanted, {least:g}x", color="#b3261e", fontsize=7, va="bottom")
+        place = {"x": 0.03, "y": 0.03, "va": "bottom", "transform": axes.transAxes}
+        axes.text(s=f"red: wanted, {least:g}x", color="#b3261e", fontsize=7, **place)
 
 
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)

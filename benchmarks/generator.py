@@ -6,9 +6,9 @@ Plain Python is ``benchmarks.python_tasks`` and ``benchmarks.python_languages``:
 PyTorch tensors that training takes. Every task is drawn as in the paper's training (64 rows, n uniform from the
 shortest to 50) and as long rows (n about 4,096), a regular language also with all members of a length equally likely.
 ``filling`` is the share of the engine's time that writing one number all over the same arrays takes: where that is
-nearly all of it, no generator of these arrays could be faster on this machine, and a ratio below the claim is its bound.
-Beside the gain of two threads stands what this machine gives two threads that share nothing; a stream has a third, the
-one that takes its batches.
+nearly all of it, no generator of these arrays could be faster on this machine, and a ratio below the claim is at its
+bound. Beside the gain of two threads stands what this machine gives two threads that share nothing; a stream has a
+third thread, the one that takes its batches.
 """
 
 from __future__ import annotations
