@@ -131,16 +131,17 @@ def _finish(axes, cases: list[dict], title: str) -> None:
     lengths = sorted({case["length"] for case in cases})
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=7)
     axes.minorticks_off()
+    axes.set_ylim(0.4, 100)
     axes.set_yticks(TICKS, [f"{tick:g}x" for tick in TICKS], fontsize=8)
     axes.axhline(1, color="#8a949e", lw=0.8)
     axes.grid(axis="y", color="#e3e7eb", lw=0.6)
     for case in cases:
         if case["least_ratio"] is not None:
             reach = case["length"] / 1.25, case["length"] * 1.25
-            axes.plot(reach, [case["least_ratio"]] * 2, color="#b3261e", lw=2.5, zorder=0)
+            axes.plot(reach, [case["least_ratio"]] * 2, color="#b3261e", lw=2.5, zorder=1.6)
     if any(case["least_ratio"] is not None for case in cases):
         least = max(case["least_ratio"] or 0 for case in cases)
-        axes.text(lengths[0], TICKS[0], f"red: wanted, {least:g}x", color="#b3261e", fontsize=7, va="bottom")
+        axes.text(0.04, 0.03, f"red: wanted, {least:g}x", color="#b3261e", fontsize=7, transform=axes.transAxes)
 
 
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
