@@ -94,7 +94,7 @@ class _CpuUpdate:
 
     def __init__(self, values: list[nn.Parameter], pieces: list[Piece]):
         self.values, self.pieces, self.steps = values, pieces, 0
-        self.means, self.squares = ([torch.zeros(x.shape) for x in values] for _ in range(2))
+        self.means, self.squares = ([x.data.new_zeros(x.shape) for x in values] for _ in range(2))
         self._addresses: list[int] = []
 
     def step(self, rate: float, decay: float, clip_norm: float | None, clear: bool) -> None:

@@ -14,6 +14,7 @@ from lengen_fast.layers import MLP, CausalSelfAttention
 from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.ops import Packing, reference
 from lengen_fast.ops.packing import RowSelection
+from lengen_fast.optimizer import AdamW
 
 VOCABULARY, CONTEXT = 7, 16
 lengths_of_sequences = st.lists(st.integers(0, 8), min_size=1, max_size=4).filter(any)
@@ -137,6 +138,25 @@ def test_strings_of_one_length_may_come_as_a_matrix(batch, length):
 def test_without_bounds_the_tokens_are_one_string():
     model, (tokens, bounds) = build(), strings([6])
     assert torch.equal(model(tokens), model(tokens, cu_seqlens=bounds))
+
+
+def test_steps_in_single_precision_do_not_depend_on_the_default_dtype():
+    tokens, packing = strings([5, 3])
+    found = []
+    for default in (torch.float32, torch.float64):
+        model = build(dtype=torch.float32)
+        torch.set_default_dtype(default)
+        try:
+            optimizer = AdamW(model, 0.01, clip_norm=1.0)
+            loss = model(tokens, cu_seqlens=packing).square().mean()
+            loss.backward()
+            optimizer.step(0.1)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found.append([loss.detach(), *(parameter.detach().clone() for parameter in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        assert torch.equal(one, other)
 
 
 def test_padding_behind_a_string_changes_nothing():

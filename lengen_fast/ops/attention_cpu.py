@@ -33,7 +33,10 @@ def forward(
     """
     problem, _alive = _problem(q, k, v, **options)
     rows = q.shape[:-1].numel() // q.shape[-2]
-    out, softmax = torch.empty(rows, *q.shape[-2:]), torch.empty(rows, q.shape[-2], 2)
+    out, softmax = (
+        q.new_empty(rows, *q.shape[-2:], dtype=torch.float32),
+        q.new_empty(rows, q.shape[-2], 2, dtype=torch.float32),
+    )
     problem.forward(_operand(out), softmax.data_ptr(), torch.get_num_threads())
     return out.to(out_dtype or q.dtype).view(q.shape), softmax.view(*q.shape[:-1], 2)
 
@@ -56,7 +59,7 @@ def backward(
     grad_out, out = _rows(grad_out).contiguous(), _rows(out).contiguous()  # heads folded into rows, as those of q
     grad_q, grad_k, grad_v = _empty_gradients(q, k, v)
     table, key_bias, logit_scale = (
-        torch.empty(options[name].shape) if needed else None
+        q.new_empty(options[name].shape, dtype=torch.float32) if needed else None
         for name, needed in (("table", needs_table), ("key_bias", needs_key_bias), ("logit_scale", needs_logit_scale))
     )
     problem.backward(
@@ -78,8 +81,8 @@ def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
     """Memory for the gradients of q, k and v, which lies as they do if they are parts of one projection."""
     shapes = [_rows(x).shape for x in (q, k, v)]
     if packing.joined((q, k, v)) is None:
-        return [torch.empty(shape) for shape in shapes]
-    return list(torch.empty(shapes[0][0], 3, *shapes[0][1:]).unbind(1))
+        return [q.new_empty(shape, dtype=torch.float32) for shape in shapes]
+    return list(q.new_empty(shapes[0][0], 3, *shapes[0][1:], dtype=torch.float32).unbind(1))
 
 
 def _problem(

@@ -42,7 +42,7 @@ def embed(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[T
     Returns:
         [N, C].
     """
-    out = torch.empty(len(tokens), tables[0].shape[1])
+    out = tables[0].new_empty(len(tokens), tables[0].shape[1])
     addresses = (tables[0].data_ptr(), tables[1].data_ptr() if len(tables) > 1 else 0, out.data_ptr())
     found = _embedding(tokens, bounds, offsets, tables).forward(*addresses, torch.get_num_threads())
     return out if found else None
@@ -52,7 +52,7 @@ def embed_backward(
     gradient: Tensor, tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[Tensor]
 ) -> list[Tensor]:
     """Gradients of the tables from that of what ``embed`` returned, [N, C] contiguous."""
-    gradients = [torch.zeros(table.shape) for table in tables]
+    gradients = [table.new_zeros(table.shape) for table in tables]
     addresses = (gradients[0].data_ptr(), gradients[1].data_ptr() if len(tables) > 1 else 0)
     problem = _embedding(tokens, bounds, offsets, tables)
     if not problem.backward(gradient.data_ptr(), *addresses, torch.get_num_threads()):
@@ -62,28 +62,28 @@ def embed_backward(
 
 def gelu(x: Tensor) -> Tensor:
     """GELU in its tanh form of a contiguous tensor."""
-    y = torch.empty(x.shape)
+    y = x.new_empty(x.shape)
     _cpu.gelu(x.data_ptr(), y.data_ptr(), x.numel(), torch.get_num_threads())
     return y
 
 
 def gelu_backward(gradient: Tensor, x: Tensor) -> Tensor:
     """Gradient of x from that of ``gelu(x)``, both contiguous."""
-    out = torch.empty(x.shape)
+    out = x.new_empty(x.shape)
     _cpu.gelu_backward(gradient.data_ptr(), x.data_ptr(), out.data_ptr(), x.numel(), torch.get_num_threads())
     return out
 
 
 def biased_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """GELU in its tanh form of x + bias, [N, C] contiguous and [C], C a multiple of ``LANES``."""
-    y = torch.empty(x.shape)
+    y = x.new_empty(x.shape)
     _cpu.biased_gelu(x.data_ptr(), bias.data_ptr(), y.data_ptr(), *x.shape, torch.get_num_threads())
     return y
 
 
 def biased_gelu_backward(gradient: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     """Gradient of the bias from that of ``biased_gelu(x, bias)``, which becomes the gradient of x."""
-    of_bias = torch.empty(bias.shape)
+    of_bias = bias.new_empty(bias.shape)
     addresses = (tensor.data_ptr() for tensor in (gradient, x, bias, of_bias))
     _cpu.biased_gelu_backward(*addresses, *x.shape, torch.get_num_threads())
     return of_bias
@@ -96,7 +96,9 @@ def add_norm(
 
     stream and update are [N, C], contiguous, C a multiple of ``LANES``; the others are [C].
     """
-    total, normalized, statistics = torch.empty(stream.shape), torch.empty(stream.shape), torch.empty(len(stream), 2)
+    total, normalized, statistics = (
+        stream.new_empty(shape) for shape in (stream.shape, stream.shape, (len(stream), 2))
+    )
     inputs = (tensor.data_ptr() for tensor in (stream, update, bias, weight, shift))
     outputs = (tensor.data_ptr() for tensor in (total, normalized, statistics))
     _cpu.add_norm(*stream.shape, *inputs, epsilon, *outputs, torch.get_num_threads())
@@ -108,7 +110,7 @@ def add_norm_backward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Gradient of stream and of update, which is one, and those of weight, shift and bias of ``add_norm``."""
     of_total, of_normalized = None if of_total is None else of_total.contiguous(), of_normalized.contiguous()
-    gradient, of_columns = torch.empty(total.shape), torch.empty(3, total.shape[1])
+    gradient, of_columns = total.new_empty(total.shape), total.new_empty(3, total.shape[1])
     inputs = (tensor.data_ptr() for tensor in (of_normalized, total, weight, statistics, gradient, of_columns))
     _cpu.add_norm_backward(
         *total.shape, 0 if of_total is None else of_total.data_ptr(), *inputs, torch.get_num_threads()
