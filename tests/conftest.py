@@ -35,6 +35,25 @@ def device(request) -> torch.device:
     return torch.device(request.param)
 
 
+@pytest.fixture(params=["plain", "fma", "wide"])
+def path(request):
+    """Every path of the CPU kernels in turn; one that the processor lacks is the widest that it has."""
+    from lengen_fast import _cpu  # not there where kernels are tested from a checkout without a C++ compiler
+
+    before = _cpu.path()
+    _cpu.use_path(_cpu.Path.__members__[request.param])
+    yield
+    _cpu.use_path(before)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_interpreter():
     """Prepare Triton's language once for the device functions of a module, not at each call: near half of the time.

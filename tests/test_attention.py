@@ -20,7 +20,6 @@ from attention_oracle import assert_errors_are_small_and_lean_to_no_side, ulp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lengen_fast import _cpu
 from lengen_fast.ops import Packing, attention, reference
 from lengen_fast.ops.packing import RowSelection
 
@@ -210,14 +209,6 @@ def test_output_in_fp32_is_rounded_nowhere(dtype, which, device):
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
     attention(*leaves, **terms, out_dtype=torch.float32).sum().backward()
     assert all(leaf.grad.dtype == dtype for leaf in leaves)
-
-
-@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
-def path(request):
-    before = _cpu.path()
-    _cpu.use_path(request.param)
-    yield
-    _cpu.use_path(before)
 
 
 @pytest.mark.parametrize("width", [4, 8, 20, 64])

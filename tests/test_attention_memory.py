@@ -69,13 +69,6 @@ def test_equal_bits_from_run_to_run_whatever_memory_held(which, rows, device):
         torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("lengths", [[3, 0, 70, 9], [1300]], ids=["several sequences", "one in parts"])
 def test_equal_bits_from_any_number_of_threads(lengths, threads):
     rows = sum(lengths)

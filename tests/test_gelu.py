@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lengen_fast import _cpu
 from lengen_fast.ops import gelu
 
 
@@ -16,14 +15,6 @@ def gradient(function, x):
     leaf = x.clone().requires_grad_()
     weights = torch.linspace(-2, 2, x.numel(), dtype=x.dtype, device=x.device).view(x.shape)
     return torch.autograd.grad((function(leaf) * weights).sum(), leaf)[0]
-
-
-@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
-def path(request):
-    before = _cpu.path()
-    _cpu.use_path(request.param)
-    yield
-    _cpu.use_path(before)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16_384, 16_385, 40_000])

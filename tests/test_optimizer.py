@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lengen_fast import _cpu, optimizer
+from lengen_fast import optimizer
 from lengen_fast.optimizer import AdamW
-
-
-@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
-def path(request):
-    before = _cpu.path()
-    _cpu.use_path(request.param)
-    yield
-    _cpu.use_path(before)
 
 
 @pytest.fixture(params=[0, AdamW.LARGEST_FLAT], ids=["each tensor by itself", "one vector"])

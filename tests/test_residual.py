@@ -5,25 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lengen_fast import _cpu
 from lengen_fast.layers import Block
 from lengen_fast.ops import residual
 from lengen_fast.ops.packing import Packing
-
-
-@pytest.fixture(params=_cpu.Path.__members__.values(), ids=_cpu.Path.__members__)
-def path(request):
-    before = _cpu.path()
-    _cpu.use_path(request.param)
-    yield
-    _cpu.use_path(before)
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def draw(*shape, seed=0):
