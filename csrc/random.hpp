@@ -93,6 +93,17 @@ class Words {
     return static_cast<uint32_t>(product >> 32);
   }
 
+  // The same from the lowest 31 bits of `word`, or of words behind it.
+  uint32_t below_by_low_bits(uint32_t word, uint32_t bound) {
+    constexpr uint32_t low_bits = 0x7FFFFFFF;
+    uint64_t product = static_cast<uint64_t>(word & low_bits) * bound;
+    if ((product & low_bits) < bound) [[unlikely]] {
+      const uint32_t threshold = (low_bits - bound + 1) % bound;
+      while ((product & low_bits) < threshold) product = static_cast<uint64_t>(next() & low_bits) * bound;
+    }
+    return static_cast<uint32_t>(product >> 31);
+  }
+
   // The next `count` words, two to a 64-bit word, low half first.
   void fill(uint64_t* out, int64_t count) { fill(reinterpret_cast<uint32_t*>(out), 2 * count); }
 

@@ -11,7 +11,6 @@
 
 #include "batch.hpp"
 #include "random.hpp"
-#include "workers.hpp"
 
 namespace lengen {
 
@@ -79,7 +78,7 @@ struct Scratch {
   std::vector<uint8_t> letters, labels, parts, seen;
   std::vector<int64_t> tokens, scored, targets;
   std::vector<Placement> placements;
-  std::vector<uint8_t> numbers, digits, sum;
+  std::vector<uint8_t> numbers, sum, kept;
   std::vector<int64_t> operands;
   int64_t identity = 0;  // order[0..identity) is 0, 1, 2, ... between rows
 
@@ -104,6 +103,12 @@ struct RowRange {
   const Request& request;
   const Placement* placements;
   int64_t begin, end;
+};
+
+// What was kept of a row: its size, and where the next one goes.
+struct Kept {
+  RowShape shape;
+  uint8_t* end;
 };
 
 // What one thread wrote.
@@ -132,8 +137,12 @@ class RowSampler {
 
   // The room that rows need: exactly, or at most.
   virtual RowShape room(const RowRange& rows, bool exact) const = 0;
-  // Writes rows between the totals `from` and `limit` of the batch.
-  virtual Written write_rows(const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) const = 0;
+  // Whether what is random in rows can be drawn by one thread and written by another.
+  virtual bool keeps_rows() const = 0;
+  // Draws rows, and returns the room they need and what was drawn.
+  virtual RowShape keep(const RowRange& rows, Slab& kept) const = 0;
+  // Writes rows between the totals `from` and `limit` of the batch; `kept` is what was drawn of them, or empty.
+  virtual Written write_rows(const RowRange& rows, const Slab& kept, RowShape from, RowShape limit, const Batch& batch) const = 0;
 };
 
 inline Lengths reachable_lengths(const RowSampler& sampler, int64_t low, int64_t high) {
@@ -224,15 +233,16 @@ class Heads {
   alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + overread];
 };
 
-// Visits rows in groups of rows_at_once, with the first content words of each.
+// Visits rows in groups of rows_at_once, with the first content words of each, if they are drawn.
 template <class Task, class Visit>
-void for_each_group(const Task& task, const RowRange& rows, Visit&& visit) {
+void for_each_group(const Task& task, const RowRange& rows, bool drawn, Visit&& visit) {
   Heads heads;
   for (int64_t first = rows.begin; first < rows.end; first += rows_at_once) {
     const int64_t last = std::min(rows.end, first + rows_at_once);
     int32_t longest = 0;
     for (int64_t row = first; row < last; ++row) longest = std::max(longest, rows.placements[row].length);
-    heads.draw(key_of(rows.request, first), (task.usual_words(longest) + words_per_block - 1) / words_per_block);
+    const int64_t words = drawn ? task.usual_words(longest) : 0;
+    heads.draw(key_of(rows.request, first), (words + words_per_block - 1) / words_per_block);
     visit(first, last, longest, heads);
   }
 }
@@ -255,6 +265,18 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
   task.write_draft(int64_t{}, draft, row);
 };
 
+// A task that can keep what is random in a row, a few bytes, until it is written: kept_bytes(n) is how many at most,
+// keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at` behind it. What is kept may be read
+// kept_margin bytes before its beginning and written as many past its end. Such a task has no `write` and no `shape`.
+inline constexpr int64_t kept_margin = 64;
+
+template <class Task>
+concept KeepsRows = requires(const Task& task, Words& words, Scratch& scratch, uint8_t* at, const uint8_t*& from, const RowView& row) {
+  task.kept_bytes(int64_t{});
+  task.keep(int64_t{}, words, scratch, at);
+  task.write_kept(int64_t{}, from, row);
+};
+
 // A task that can draw several rows at once: draws_together(longest) says whether it does for rows of this length or less;
 // draw_together(placements, rows, longest, heads, scratch) draws what is random in them, write_drawn(i, n, longest, scratch, row)
 // writes row i as write would have done.
@@ -268,7 +290,7 @@ concept DrawsTogether = requires(const Task& task, const Placement* placements, 
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
 // write(n, words, scratch, row), which writes a row and returns its size, and, if its sizes vary, shape(n, words, scratch), which
-// is that size. The loops over rows are compiled with everything they call, for either path.
+// is that size; or it keeps rows. The loops over rows are compiled with everything they call, for either path.
 template <class Task>
 class RowsOf : public RowSampler {
  public:
@@ -280,11 +302,22 @@ class RowsOf : public RowSampler {
     return measure(task(), rows);
   }
 
-  Written write_rows(const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) const final {
+  bool keeps_rows() const final { return KeepsRows<Task>; }
+
+  RowShape keep(const RowRange& rows, Slab& kept) const final {
+    if constexpr (!KeepsRows<Task>) return room(rows, true);
 #if LENGEN_HAS_AVX2_PATH
-    if (use_avx2()) return write_with_avx2(task(), rows, from, limit, batch);
+    if (use_avx2()) return keep_with_avx2(task(), rows, kept);
 #endif
-    return write(task(), rows, from, limit, batch);
+    return keep_all(task(), rows, kept);
+  }
+
+  Written write_rows(const RowRange& rows, const Slab& kept, RowShape from, RowShape limit, const Batch& batch) const final {
+    const uint8_t* at = kept.data() == nullptr ? nullptr : kept_in(kept);
+#if LENGEN_HAS_AVX2_PATH
+    if (use_avx2()) return write_with_avx2(task(), rows, at, from, limit, batch);
+#endif
+    return write(task(), rows, at, from, limit, batch);
   }
 
   RowShape shape(int64_t n, Words&, Scratch&) const { return task().largest_shape(n); }
@@ -301,32 +334,65 @@ class RowsOf : public RowSampler {
   static RowShape measure(const Task& task, const RowRange& rows) {
     Scratch& scratch = Scratch::of_this_thread();
     RowShape room;
-    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
+    for_each_group(task, rows, true, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
       for (int64_t row = first; row < last; ++row) {
+        const int64_t n = rows.placements[row].length;
         Words words = heads.words(row - first);
-        room = room + task.shape(rows.placements[row].length, words, scratch);
+        if constexpr (KeepsRows<Task>) {
+          room = room + task.keep(n, words, scratch, room_to_keep(task, longest, scratch)).shape;
+        } else {
+          room = room + task.shape(n, words, scratch);
+        }
       }
     });
     return room;
   }
 
-  static Written write(const Task& task, const RowRange& rows, RowShape from, RowShape limit, const Batch& batch) {
+  static uint8_t* kept_in(const Slab& kept) { return reinterpret_cast<uint8_t*>(kept.data()) + kept_margin; }
+
+  // Room for one group of rows.
+  static uint8_t* room_to_keep(const Task& task, int64_t longest, Scratch& scratch) {
+    return at_least(scratch.kept, rows_at_once * task.kept_bytes(longest) + 2 * kept_margin) + kept_margin;
+  }
+
+  static RowShape keep_all(const Task& task, const RowRange& rows, Slab& kept) {
+    RowShape room;
+    if constexpr (KeepsRows<Task>) {
+      int64_t bytes = 2 * kept_margin;
+      for (int64_t row = rows.begin; row < rows.end; ++row) bytes += task.kept_bytes(rows.placements[row].length);
+      kept = Slab(static_cast<size_t>(bytes));
+      uint8_t* at = kept_in(kept);
+      Scratch& scratch = Scratch::of_this_thread();
+      for_each_group(task, rows, true, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
+        for (int64_t row = first; row < last; ++row) {
+          Words words = heads.words(row - first);
+          const Kept one = task.keep(rows.placements[row].length, words, scratch, at);
+          room = room + one.shape;
+          at = one.end;
+        }
+      });
+    }
+    return room;
+  }
+
+  static Written write(const Task& task, const RowRange& rows, const uint8_t* kept, RowShape from, RowShape limit,
+                       const Batch& batch) {
     Scratch& scratch = Scratch::of_this_thread();
     const RowShape beyond{spill, task.scored_spill()};
     Written written{from, {}};
-    for_each_group(task, rows, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
+    for_each_group(task, rows, kept == nullptr, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
       RowShape reach = written.end + beyond;
       for (int64_t row = first; row < last; ++row) reach = reach + task.largest_shape(rows.placements[row].length);
       if (reach.tokens <= limit.tokens && reach.scored <= limit.scored) [[likely]] {
         const auto write_at = [](int64_t, const RowView& place, auto&& write_at) { return write_at(place); };
-        write_group(task, rows, {first, last, longest}, heads, scratch, batch, written, write_at);
+        write_group(task, rows, {first, last, longest}, heads, kept, scratch, batch, written, write_at);
       } else {
         const auto write_at = [&](int64_t n, const RowView& place, auto&& write_at) {
           const RowShape end = RowShape{place.start, place.scored - batch.scored()} + task.largest_shape(n) + beyond;
           const bool fits = end.tokens <= limit.tokens && end.scored <= limit.scored;
           return fits ? write_at(place) : write_aside(task, n, scratch, place, write_at);
         };
-        write_group(task, rows, {first, last, longest}, heads, scratch, batch, written, write_at);
+        write_group(task, rows, {first, last, longest}, heads, kept, scratch, batch, written, write_at);
       }
     });
     return written;
@@ -337,10 +403,11 @@ class RowsOf : public RowSampler {
     int64_t first, last, longest;
   };
 
-  // Writes each row by place_row(n, where, write_there), which decides where it goes.
+  // Writes each row by place_row(n, where, write_there), which decides where it goes; moves `kept` behind the rows, if they were.
   template <class PlaceRow>
-  LENGEN_INLINE static void write_group(const Task& task, const RowRange& rows, Group group, const Heads& heads, Scratch& scratch,
-                                        const Batch& batch, Written& written, PlaceRow&& place_row) {
+  LENGEN_INLINE static void write_group(const Task& task, const RowRange& rows, Group group, const Heads& heads,
+                                        const uint8_t*& kept, Scratch& scratch, const Batch& batch, Written& written,
+                                        PlaceRow&& place_row) {
     const Batch::Arrays to = batch.arrays();
     const Request& request = rows.request;
     const Placement* const placements = rows.placements;
@@ -377,10 +444,22 @@ class RowsOf : public RowSampler {
         return write_rows([&](int64_t row, int64_t n, const RowView& view) { return task.write_draft(n, drafts[row - first], view); });
       }
     }
-    write_rows([&](int64_t row, int64_t n, const RowView& view) {
-      Words words = heads.words(row - first);
-      return task.write(n, words, scratch, view);
-    });
+    if constexpr (KeepsRows<Task>) {
+      if (kept != nullptr) return write_rows([&](int64_t, int64_t n, const RowView& view) { return task.write_kept(n, kept, view); });
+      uint8_t* const begin = room_to_keep(task, longest, scratch);
+      uint8_t* at = begin;
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        at = task.keep(placements[row].length, words, scratch, at).end;
+      }
+      const uint8_t* from = begin;
+      write_rows([&](int64_t, int64_t n, const RowView& view) { return task.write_kept(n, from, view); });
+    } else {
+      write_rows([&](int64_t row, int64_t n, const RowView& view) {
+        Words words = heads.words(row - first);
+        return task.write(n, words, scratch, view);
+      });
+    }
   }
 
   // Writes a row to the side and copies it: for rows whose spill might leave the room of this thread.
@@ -401,9 +480,13 @@ class RowsOf : public RowSampler {
     return measure(task, rows);
   }
 
-  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static Written write_with_avx2(const Task& task, const RowRange& rows, RowShape from,
-                                                                      RowShape limit, const Batch& batch) {
-    return write(task, rows, from, limit, batch);
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static RowShape keep_with_avx2(const Task& task, const RowRange& rows, Slab& kept) {
+    return keep_all(task, rows, kept);
+  }
+
+  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static Written write_with_avx2(const Task& task, const RowRange& rows, const uint8_t* kept,
+                                                                      RowShape from, RowShape limit, const Batch& batch) {
+    return write(task, rows, kept, from, limit, batch);
   }
 #endif
 };
@@ -425,84 +508,9 @@ inline Batch sample_here(const RowSampler& sampler, const Request& request, Plac
   check_room(room);
   const RowShape limit = room + spare_room;
   Batch batch(request.rows, limit);
-  const Written written = sampler.write_rows(all, {}, limit, batch);
+  const Written written = sampler.write_rows(all, {}, {}, limit, batch);
   batch.set_written(written.end, written.largest_row);
   return batch;
-}
-
-// Rows cut into small pieces, so that a thread which comes late leaves little undone. All but the last part of the batch need their
-// exact room, which takes a while to find where sizes vary; there parts are as large as can be.
-class SharedWork {
- public:
-  SharedWork(const RowSampler& sampler, const Request& request, Placement* placements)
-      : sampler_(sampler), request_(request), placements_(placements),
-        pieces_(std::min<int64_t>(int64_t{request.threads} * pieces_per_thread, request.rows)),
-        pieces_in_part_(sampler.shape_varies() ? pieces_per_thread : 1),
-        parts_((pieces_ + pieces_in_part_ - 1) / pieces_in_part_), begins_(static_cast<size_t>(pieces_) + 1) {}
-
-  Batch draw() {
-    in_parallel(pieces_, request_.threads, [this](int64_t piece) { measure(piece); });
-    add_up();
-    Batch batch(request_.rows, begins_.back() + spare_room);
-    std::vector<Written> written(static_cast<size_t>(parts_));
-    in_parallel(parts_, request_.threads, [&](int64_t part) { written[static_cast<size_t>(part)] = write(part, batch); });
-    RowShape largest_row;
-    for (const Written& each : written) largest_row = largest_row.most_of(each.largest_row);
-    batch.set_written(written.back().end, largest_row);
-    return batch;
-  }
-
- private:
-  static constexpr int64_t pieces_per_thread = 4;
-
-  int64_t first_row(int64_t piece) const { return request_.rows / pieces_ * piece + request_.rows % pieces_ * piece / pieces_; }
-  int64_t first_piece(int64_t part) const { return std::min(part * pieces_in_part_, pieces_); }
-  RowRange rows(int64_t piece, int64_t end) const { return {request_, placements_, first_row(piece), first_row(end)}; }
-  RowShape& begin(int64_t piece) { return begins_[static_cast<size_t>(piece)]; }
-  bool in_last_part(int64_t piece) const { return piece >= first_piece(parts_ - 1); }
-
-  void measure(int64_t piece) {
-    const RowRange range = rows(piece, piece + 1);
-    draw_placements(request_, range.begin, range.end, placements_);
-    begin(piece + 1) = sampler_.room(range, !in_last_part(piece));
-  }
-
-  // Turns the room of each piece into where the next begins.
-  void add_up() {
-    for (int64_t piece = 0; piece < pieces_; ++piece) begin(piece + 1) = begin(piece) + begin(piece + 1);
-    if (begins_.back().tokens > most_tokens) {
-      const int64_t last = first_piece(parts_ - 1);
-      begins_.back() = begin(last) + sampler_.room(rows(last, pieces_), true);
-    }
-    check_room(begins_.back());
-  }
-
-  Written write(int64_t part, const Batch& batch) {
-    const int64_t first = first_piece(part), end = first_piece(part + 1);
-    const RowShape limit = end == pieces_ ? begin(end) + spare_room : begin(end);
-    return sampler_.write_rows(rows(first, end), begin(first), limit, batch);
-  }
-
-  const RowSampler& sampler_;
-  const Request& request_;
-  Placement* placements_;
-  int64_t pieces_, pieces_in_part_, parts_;
-  std::vector<RowShape> begins_;
-};
-
-// Whether a batch takes long enough, by a rough estimate, to be worth waking other threads for.
-inline bool is_worth_sharing(const RowSampler& sampler, const Request& request) {
-  constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 200;
-  const int64_t typical = request.lengths.at(request.lengths.count / 2);
-  const auto tokens = static_cast<double>(sampler.largest_shape(typical).tokens);
-  return static_cast<double>(request.rows) * (row_microseconds + token_microseconds * tokens) >= least_microseconds;
-}
-
-inline Batch sample_rows(const RowSampler& sampler, const Request& request) {
-  Placement* placements = at_least(Scratch::of_this_thread().placements, request.rows);
-  const bool alone = request.threads <= 1 || request.rows == 1 || !is_worth_sharing(sampler, request);
-  if (alone) return sample_here(sampler, request, placements);
-  return SharedWork(sampler, request, placements).draw();
 }
 
 }  // namespace lengen

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "sampler.hpp"
+#include "shared_work.hpp"
 
 namespace lengen {
 

@@ -178,6 +178,15 @@ LENGEN_INLINE void list_marked(const uint8_t* __restrict seen, int64_t count, T*
   }
 }
 
+// out[0..] = the places of the ones of a word, in order. Up to seven more are written.
+LENGEN_INLINE void list_ones(uint64_t ones, uint8_t* out) {
+#pragma GCC unroll 8
+  for (uint64_t i = 0; i < 64; i += 8) {
+    const uint64_t places = marked_places.places[ones >> i & 255] + 0x0101010101010101u * i;
+    __builtin_memcpy(out + __builtin_popcountll(ones & ((uint64_t{1} << i) - 1)), &places, sizeof places);
+  }
+}
+
 // out[i] = i, up to the next multiple of 32.
 template <class T>
 LENGEN_INLINE void identity_order(int64_t count, T* out) {
@@ -206,6 +215,22 @@ LENGEN_INLINE void scale_draws(const uint16_t* draws, int64_t count, uint16_t bo
   uint64_t any[2];
   __builtin_memcpy(any, &uneven, sizeof any);
   rejected = (any[0] | any[1]) != 0;
+}
+
+// out[2i] = numbers[i] % base, out[2i+1] = numbers[i] / base, up to the next multiple of 32; numbers[] is readable as far.
+LENGEN_INLINE void split_bytes(const uint8_t* numbers, int64_t count, uint16_t base, uint8_t* out) {
+  using Numbers = uint8_t __attribute__((vector_size(16)));
+  using Pairs = uint16_t __attribute__((vector_size(32)));
+  using Products = uint32_t __attribute__((vector_size(64)));
+  const auto inverse = static_cast<uint16_t>(65535 / base + 1);
+  for (int64_t i = 0; i < count; i += 32) {
+    Numbers sixteen;
+    __builtin_memcpy(&sixteen, numbers + i / 2, sizeof sixteen);
+    const Pairs both = __builtin_convertvector(sixteen, Pairs);
+    const Pairs high = __builtin_convertvector(__builtin_convertvector(both, Products) * inverse >> 16, Pairs);
+    const Pairs split = both + high * static_cast<uint16_t>(256 - base);
+    __builtin_memcpy(out + i, &split, sizeof split);
+  }
 }
 
 // out[i] = first + i.

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <system_error>
@@ -140,7 +141,16 @@ class Workers {
   int64_t free_ = 0, asleep_ = 0;    // helpers without a job, and those of them that have to be woken
 };
 
-// Calls work(part) for each of 0..parts-1 on up to `threads` threads, and passes on the first exception.
+// Parts that one thread takes first, and the others when they have no more of their own.
+struct alignas(64) Share {
+  std::atomic<int64_t> next;
+  int64_t end;
+
+  Share(int64_t begin, int64_t end) : next(begin), end(end) {}
+};
+
+// Calls work(part) for each of 0..parts-1 on up to `threads` threads, and passes on the first exception. From call to call a thread
+// tends to get the same parts, whose memory its core still holds.
 template <class Work>
 void in_parallel(int64_t parts, int64_t threads, Work&& work) {
   threads = std::min(threads, parts);
@@ -148,15 +158,21 @@ void in_parallel(int64_t parts, int64_t threads, Work&& work) {
     for (int64_t part = 0; part < parts; ++part) work(part);
     return;
   }
-  std::atomic<int64_t> next = 0;
+  std::deque<Share> shares;
+  for (int64_t i = 0; i < threads; ++i) shares.emplace_back(parts * i / threads, parts * (i + 1) / threads);
+  std::atomic<int64_t> joined = 0;
   std::atomic<bool> failed = false;
   std::exception_ptr error;
   auto take_parts = [&]() noexcept {
-    for (int64_t part; (part = next.fetch_add(1, std::memory_order_relaxed)) < parts;) {
-      try {
-        work(part);
-      } catch (...) {
-        if (!failed.exchange(true)) error = std::current_exception();
+    const int64_t own = joined.fetch_add(1, std::memory_order_relaxed);
+    for (int64_t i = 0; i < threads; ++i) {
+      Share& share = shares[static_cast<size_t>((own + i) % threads)];
+      for (int64_t part; (part = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
+        try {
+          work(part);
+        } catch (...) {
+          if (!failed.exchange(true)) error = std::current_exception();
+        }
       }
     }
   };

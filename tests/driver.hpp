@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "sampler.hpp"
+#include "shared_work.hpp"
 
 namespace lengen {
 

@@ -81,12 +81,13 @@ def nested(automaton: Automaton, words: Words, n: int, depth: int) -> list[int]:
 def runs(automaton: Automaton, words: Words, n: int) -> list[int]:
     x: list[int] = []
     while len(x) < n:
-        symbol = words.next() >> 31
+        word = words.next()
+        symbol = word >> 31
         allowed = allowed_runs(automaton, x, symbol, n - len(x))
         if not allowed:
             symbol = 1 - symbol
             allowed = allowed_runs(automaton, x, symbol, n - len(x))
-        x += [symbol] * allowed[words.below(len(allowed))]
+        x += [symbol] * allowed[words.below_by_low_bits(word, len(allowed))]
     return x
 
 

@@ -53,6 +53,12 @@ class Words:
             if product & MASK32 >= 2**32 % bound:
                 return product >> 32
 
+    def below_by_low_bits(self, word: int, bound: int) -> int:
+        """The same from the lowest 31 bits of `word`, or of words behind it."""
+        while (word % 2**31 * bound) % 2**31 < 2**31 % bound:
+            word = self.next()
+        return word % 2**31 * bound >> 31
+
     def group(self, bounds: list[int]) -> list[int]:
         """Uniform below each bound, all from one pair of words: the digits of one uniform integer in a mixed base."""
         base = 1

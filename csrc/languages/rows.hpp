@@ -25,6 +25,7 @@ class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint8_t* x = at_least(scratch.letters, stride(n));
     strings_->draw(n, words, scratch, x);
+    end_string(n, x);
     return put_row(n, x, row);
   }
 
@@ -33,6 +34,7 @@ class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
   void draw_together(const Placement* placements, int64_t rows, int64_t longest, const Heads& heads, Scratch& scratch) const {
     uint8_t* x = at_least(scratch.letters, rows * stride(longest));
     strings_->draw_rows(placements, rows, heads, scratch, x, stride(longest));
+    for (int64_t i = 0; i < rows; ++i) end_string(placements[i].length, x + i * stride(longest));
   }
 
   RowShape write_drawn(int64_t i, int64_t n, int64_t longest, Scratch& scratch, const RowView& row) const {
@@ -43,8 +45,10 @@ class LanguageRows final : public RowsOf<LanguageRows<Labels>> {
   // Room for a string and what is written behind it, of a size that keeps rows apart in the cache.
   static int64_t stride(int64_t n) { return (n + 64) / 64 * 64 + 64; }
 
-  LENGEN_INLINE RowShape put_row(int64_t n, uint8_t* x, const RowView& row) const {
-    std::memset(x + n, 0, string_padding);
+  // Labels read on past the end of a string.
+  LENGEN_INLINE static void end_string(int64_t n, uint8_t* x) { std::memset(x + n, 0, string_padding); }
+
+  LENGEN_INLINE RowShape put_row(int64_t n, const uint8_t* x, const RowView& row) const {
     row.tokens[0] = bos_;
     labels_.put_row(x, n, row.tokens + 1, row);
     row.tokens[n + 1] = bos_ + 2;

@@ -110,7 +110,7 @@ class Runs {
     }
   }
 
-  int64_t usual_words(int64_t n) const { return 4 + 2 * static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n))); }
+  int64_t usual_words(int64_t n) const { return 2 + static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n))); }
 
   // Up to 31 more bytes are written.
   template <bool>
@@ -118,7 +118,7 @@ class Runs {
     for (Walk walk{n, 0, x}; walk.left > 0;) step(walk, words);
   }
 
-  // Several strings, a run of each in turn: a run waits for the one before it in its string. Those that have ended stay as they are.
+  // Several strings, a run of each in turn: a run waits for the one before it in its string.
   template <bool avx2>
   void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x, int64_t stride) const {
     if (rows < rows_at_once) {
@@ -131,18 +131,21 @@ class Runs {
     Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
                                  heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
     Walk walks[rows_at_once];
-    int64_t left = 0;
+    int64_t going_on[rows_at_once + 1], count = 0;  // which strings are not at their end
     for (int64_t i = 0; i < rows_at_once; ++i) {
       walks[i] = {placements[i].length, 0, x + i * stride};
-      left |= walks[i].left;
+      going_on[count] = i;
+      count += walks[i].left > 0;
     }
-    while (left > 0) {
-      left = 0;
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < rows_at_once; ++i) {
-        step(walks[i], words[i]);
-        left |= walks[i].left;
+    while (count > 0) {
+      int64_t kept = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t which = going_on[i];
+        step(walks[which], words[which]);
+        going_on[kept] = which;
+        kept += walks[which].left > 0;
       }
+      count = kept;
     }
   }
 
@@ -168,15 +171,15 @@ class Runs {
     }
   };
 
-  // Draws a run; if nothing is left, one of length 0.
+  // Draws a run by one word: the highest bit is the coin.
   LENGEN_INLINE void step(Walk& walk, Words& words) const {
-    int64_t symbol = words.next() >> 31;
+    const uint32_t word = words.next();
+    int64_t symbol = word >> 31;
     symbol ^= orbits_[orbit(walk.state, symbol)].first > walk.left;
     const Orbit& chosen = orbits_[orbit(walk.state, symbol)];
-    const bool ended = walk.left == 0;
-    const auto spare = static_cast<uint64_t>(ended ? 0 : walk.left - chosen.first);
+    const auto spare = static_cast<uint64_t>(walk.left - chosen.first);
     const auto choices = static_cast<uint32_t>(spare * chosen.reciprocal >> 32) + 1;
-    const int64_t drawn = chosen.first + chosen.stride * words.below(choices), length = ended ? 0 : drawn;
+    const int64_t length = chosen.first + chosen.stride * words.below_by_low_bits(word, choices);
     fill_bytes(static_cast<uint8_t>(symbol), length, walk.x);
     walk.state = chosen.after(length);
     walk.x += length;

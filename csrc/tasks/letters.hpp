@@ -48,11 +48,17 @@ class Letters {
     return static_cast<int64_t>(letters_[static_cast<size_t>(number)] >> (8 * i) & 255);
   }
 
-  // The numbers of the draws for n letters, in memory of the scratch, readable 31 bytes past their end. Sixteen random bits to a number; the few that would
-  // make numbers uneven are drawn again, from left to right in each stretch of `at_once`.
+  // The numbers of the draws for n letters, in memory of the scratch, readable 31 bytes past their end. Sixteen random bits to a
+  // number; the few that would make numbers uneven are drawn again, from left to right in each stretch of `at_once`.
   uint8_t* draw(int64_t n, Words& words, Scratch& scratch) const {
+    uint8_t* numbers = at_least(scratch.numbers, draws(n) + 31);
+    draw(n, words, scratch, numbers);
+    return numbers;
+  }
+
+  // The same, written to `numbers`, and up to 7 more.
+  void draw(int64_t n, Words& words, Scratch& scratch, uint8_t* numbers) const {
     const int64_t count = draws(n), needed = words_for_draws(count);
-    uint8_t* numbers = at_least(scratch.numbers, count + 31);
     const uint32_t* drawn = words.peek(needed);
     if (drawn != nullptr) {
       words.skip(needed);
@@ -63,7 +69,6 @@ class Letters {
     }
     const auto* halves = reinterpret_cast<const uint16_t*>(drawn);
     for (int64_t i = 0; i < count; i += at_once) scale(halves + i, std::min(at_once, count - i), words, numbers + i);
-    return numbers;
   }
 
   // Writes the letters of drawn numbers to every out, and up to 8 more.
@@ -84,9 +89,13 @@ class Letters {
     return per_draw_ == 1 ? numbers : bytes(numbers, n, at_least(scratch.letters, n + 31));
   }
 
-  // The same, written to x, and up to 7 more.
+  // The same, written to x, and up to 31 more.
   uint8_t* bytes(const uint8_t* numbers, int64_t n, uint8_t* x) const {
     const int64_t step = per_draw_;
+    if (step == 2) {
+      split_bytes(numbers, n, static_cast<uint16_t>(count_), x);
+      return x;
+    }
     for (int64_t i = 0; i < n; i += step) std::memcpy(x + i, &letters_[*numbers++], sizeof(uint64_t));
     return x;
   }
@@ -143,8 +152,15 @@ class Letters {
   void scale(const uint16_t* halves, int64_t count, Words& words, uint8_t* numbers) const {
     bool rejected = false;
     scale_draws(halves, count, bound_, threshold_, numbers, rejected);
-    for (int64_t i = 0; rejected && i < count; ++i) {
-      if (static_cast<uint16_t>(halves[i] * bound_) < threshold_) numbers[i] = static_cast<uint8_t>(words.below(bound_));
+    if (rejected) draw_again(halves, count, words, numbers);
+  }
+
+  // Drawing may overwrite the memory that the draws are in.
+  LENGEN_RARE void draw_again(const uint16_t* halves, int64_t count, Words& words, uint8_t* numbers) const {
+    std::array<uint16_t, at_once> kept;
+    std::copy_n(halves, count, kept.begin());
+    for (int64_t i = 0; i < count; ++i) {
+      if (static_cast<uint16_t>(kept[static_cast<size_t>(i)] * bound_) < threshold_) numbers[i] = static_cast<uint8_t>(words.below(bound_));
     }
   }
 

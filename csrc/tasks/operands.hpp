@@ -53,6 +53,11 @@ class OperandLengths {
     return std::max(first_ + n / seconds_, second_ + n % seconds_) + 1;
   }
 
+  // Operands there usually are, at most.
+  int64_t usual_count() const { return !many_ ? 2 : pair_ ? last_ : most_of_one_length; }
+  // Random words that `draw` takes, at most.
+  int64_t usual_words() const { return many_ ? usual_count() : 1; }
+
   Operands draw(int64_t n, Words& words, Scratch& scratch) const {
     int64_t* digits = at_least(scratch.operands, most_in_pair);
     if (many_) return {pair_ ? draw_alike(first_ + n, words, digits) : draw_cut(n, words, digits), digits};

@@ -40,8 +40,9 @@ struct DrawInto {
 inline constexpr int64_t byte_symbols = 256;
 
 // drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely; symbols <= byte_symbols and
-// n <= Draft::longest. A few more may be written.
-inline void draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t* drawn) {
+// n <= Draft::longest. A few more may be written. Returns a word with a one for each, if symbols <= 64.
+inline uint64_t draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t* drawn) {
+  uint64_t ones = 0;
   uint8_t order[byte_symbols];
   identity_order(symbols, order);
 #if LENGEN_HAS_AVX2_PATH
@@ -57,14 +58,20 @@ inline void draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t* dra
 #pragma GCC unroll 8
       for (int64_t j = 0; j < size; ++j) {
         const uint64_t place = of_group[4 * j];
-        drawn[j] = order[place];
+        const uint8_t symbol = order[place];
+        drawn[j] = symbol;
         order[place] = order[g * size + j];
+        ones |= uint64_t{1} << (symbol & 63);
       }
     }
-    return;
+#pragma GCC unroll 8
+    for (int64_t j = 1; j < size; ++j) ones ^= static_cast<uint64_t>(j <= size * groups - n) << (drawn[-j] & 63);
+    return ones;
   }
 #endif
   draw_shuffle_indices(n, symbols, words, DrawInto<uint8_t>{order, drawn});
+  for (int64_t i = 0; i < n; ++i) ones |= uint64_t{1} << (drawn[i] & 63);
+  return ones;
 }
 
 // The same for any number of symbols.

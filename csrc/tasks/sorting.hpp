@@ -34,10 +34,16 @@ class Sort final : public RowsOf<Sort> {
 
   bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
   void draft(int64_t n, Words& words, Draft& draft) const {
-    draw_distinct(n, alphabet_.symbols, words, draft.x);
-    mark(draft.x, n, draft.seen);
+    const uint64_t ones = draw_distinct(n, alphabet_.symbols, words, draft.x);
+    if (alphabet_.symbols <= 64) {
+      list_ones(ones, draft.y);
+    } else {
+      mark(draft.x, n, draft.seen);
+    }
   }
-  void finish_draft(int64_t, Draft& draft) const { list_marked(draft.seen, marks(), draft.y); }
+  void finish_draft(int64_t, Draft& draft) const {
+    if (alphabet_.symbols > 64) list_marked(draft.seen, marks(), draft.y);
+  }
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const {
     return write_symbols(n, draft.x, draft.y, row);
   }

@@ -99,20 +99,27 @@ class FlipFlop final : public RowsOf<FlipFlop> {
   RowShape largest_shape(int64_t n) const override { return {n + 2, n / 2 - 1}; }
   bool shape_varies() const override { return true; }
 
-  RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
-    const uint8_t* numbers = draw(n / 2, words, scratch);
+  // Kept: the drawn numbers.
+  int64_t kept_bytes(int64_t n) const { return n / 2; }
+
+  Kept keep(int64_t n, Words& words, Scratch& scratch, uint8_t* at) const {
+    const int64_t pairs = n / 2;
+    numbers_.draw(pairs, words, scratch, at);
+    at[0] = static_cast<uint8_t>(2 * write_bit + at[0] % 2);
+    at[pairs - 1] = 2 * read;
     int64_t reads = 0;
-    for (int64_t i = 0; i < n / 2; ++i) reads += pairs_[numbers[i]] >> scores & 1;
-    return {n + 2, reads};
+    for (int64_t i = 0; i < pairs; ++i) reads += at[i] / 2 == read;
+    return {{n + 2, reads}, at + pairs};
   }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    const uint8_t* numbers = draw(n / 2, words, scratch);
+  RowShape write_kept(int64_t n, const uint8_t*& at, const RowView& row) const {
     row.tokens[0] = alphabet_.bos();
     row.tokens[n + 1] = alphabet_.eos();
     int64_t *tokens = row.tokens + 1, *scored = row.scored, *targets = row.targets;
     int64_t memory = first_bit, reads = 0;
     const int64_t first = row.start + 1;
+    const uint8_t* numbers = at;
+    at += n / 2;
     for (int64_t i = 0; i < n; i += 2) {
       const int64_t pair = pairs_[*numbers++];
       memory = (memory & pair >> keeps & 7) | (pair >> stores & 7);
@@ -140,13 +147,6 @@ class FlipFlop final : public RowsOf<FlipFlop> {
     if (number / 2 == read) return read << instruction | 7 << keeps | 7 << recalls | 1 << scores;
     if (hard) return ignore << instruction | 7 << keeps | 7 << recalls | (first_bit ^ (first_bit + 1)) << shows;
     return ignore << instruction | 7 << keeps | token << shows;
-  }
-
-  uint8_t* draw(int64_t pairs, Words& words, Scratch& scratch) const {
-    uint8_t* numbers = numbers_.draw(pairs, words, scratch);
-    numbers[0] = static_cast<uint8_t>(2 * write_bit + numbers[0] % 2);
-    numbers[pairs - 1] = 2 * read;
-    return numbers;
   }
 
   Letters numbers_;
