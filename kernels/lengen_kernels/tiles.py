@@ -119,6 +119,7 @@ TILES = {
 EXCEPTIONS = {
     ("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2),
     ("diagonal with options", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+    ("diagonal with options", "tf32x3", 16, "sm90"): Tile(32, 32, 4, 2),
     ("short_forward with options", "ieee", 64, "sm100"): Tile(32, 32, 8, 2),
     ("short_backward", "16", 64, "sm80"): Tile(32, 64, 4, 1),
     ("short_backward with options", "16", 32, "sm80"): Tile(16, 64, 4, 1),
@@ -138,7 +139,8 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
     ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
-    ``EXCEPTIONS``; the bounds of registers are those of sm90, for the products of the others take more.
+    ``EXCEPTIONS``; the bounds of registers are those of sm90, for the products of the others take more, and so do three
+    products of tf32 for one.
     """
     name = kernel.removesuffix(" with options")
     if name in FIXED:
@@ -148,4 +150,5 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
         tile = SHORT_FORWARD if block_d <= 64 else SHORT_FORWARD._replace(max_registers=None)
-    return tile._replace(max_registers=BOUND.get(architecture, tile.max_registers))
+    bound = None if operands == "tf32x3" else tile.max_registers
+    return tile._replace(max_registers=BOUND.get(architecture, bound))
