@@ -136,7 +136,15 @@ def run_command(options: argparse.Namespace) -> None:
     if not accuracy_path.exists():
         labels = [label(length) for length in plan.lengths]
         with EvaluationReport(labels) as report:
-            table = evaluate(run.model, task, plan.lengths, count=plan.count, seed=plan.train.seed, progress=report)
+            table = evaluate(
+                run.model,
+                task,
+                plan.lengths,
+                count=plan.count,
+                seed=plan.train.seed,
+                distribution=plan.train.distribution,
+                progress=report,
+            )
         write_json(accuracy_path, {**table.as_dict(), "step": run.step, "fitted": run.fitted})
     result = reporting.outcome(directory)
     figure_path = directory.path / "accuracy.png"

@@ -31,7 +31,7 @@ class Plan:
 
 
 MODEL_OPTIONS = ("layers", "heads", "width", "context")
-TRAIN_OPTIONS = ("learning_rate", "steps", "batch", "seed", "warmup", "regularize")
+TRAIN_OPTIONS = ("distribution", "learning_rate", "steps", "batch", "seed", "warmup", "regularize")
 
 
 def new_plan(options: argparse.Namespace) -> Plan:
@@ -50,9 +50,10 @@ def new_plan(options: argparse.Namespace) -> Plan:
     ranges = [bounds(length) for length in lengths]
     longest = [high for _, high in [*ranges, bounds(trained)]]
     task = with_symbols(task, max(map(extent, longest)))
+    distribution = options.distribution
     for low, high in [*ranges, bounds(trained)]:
-        task.check_lengths(low, high)
-    _check_training(task, *bounds(trained))
+        task.check_lengths(low, high, distribution)
+    _check_training(task, *bounds(trained), distribution)
     model, train = default_configs(
         task,
         positions,
@@ -62,7 +63,7 @@ def new_plan(options: argparse.Namespace) -> Plan:
     )
     check_settings(model, task, train)
     for low, high in ranges:
-        check_context(model, task, task.check_lengths(low, high)[-1])
+        check_context(model, task, task.check_lengths(low, high, distribution)[-1])
     if options.count is not None:
         check_count(options.count)
     evaluation = {"lengths": [list(pair) for pair in ranges], "count": options.count}
@@ -122,9 +123,9 @@ def _default_lengths(task: Task, positions: str, trained: Length) -> list[Length
     return [*bins, *dict.fromkeys(far)]
 
 
-def _check_training(task: Task, low: Number, high: Number) -> None:
+def _check_training(task: Task, low: Number, high: Number, distribution: str | None) -> None:
     """Raise a ValueError if there is nothing to train on but the empty string."""
-    if isinstance(task, Language) and list(task.check_lengths(low, high)) == [0]:
+    if isinstance(task, Language) and list(task.check_lengths(low, high, distribution)) == [0]:
         raise ValueError(
             f"the only string of {task.name} to train on, of length {label(written(low, high))}, is the empty one; "
             f"give --train-length a range with others, such as 0:120"
@@ -158,7 +159,9 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict:
 
 def default_directory(options: argparse.Namespace) -> str:
     """Where a run goes if nobody says."""
-    return f"runs/{_directory_name(chosen_task(options))}-{options.positions or 'ape'}-seed{options.seed or 0}"
+    task = chosen_task(options)
+    other = f"-{options.distribution}" if options.distribution not in (None, task.distributions[0]) else ""
+    return f"runs/{_directory_name(task)}-{options.positions or 'ape'}{other}-seed{options.seed or 0}"
 
 
 def _directory_name(task: Task) -> str:

@@ -408,6 +408,21 @@ def test_report_pools_seeds_of_one_setting_and_nothing_else(tmp_path):
     assert "trained on 1 to 20" in results[3].label
 
 
+def test_run_trains_and_tests_on_a_distribution(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "majority", *QUICK, "--eval-lengths", "60", "--distribution"]
+    assert main([*command, "hard"]) == 0
+    run = tmp_path / "runs" / "majority-ape-hard-seed0"
+    assert json.loads((run / "config.json").read_text())["train"]["distribution"] == "hard"
+    assert [line["distribution"] for line in json.loads((run / "accuracy.json").read_text())["lines"]] == ["hard"]
+    assert main([*command, "paper", "--out", str(run), "--resume"]) == 2
+    assert "was begun with --distribution hard, not paper" in capsys.readouterr().err
+    assert main([*command, "uniform"]) == 2
+    assert "must be 'paper' or 'hard' for majority" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [run.name]
+    assert main(["run", "tomita_4", "--labels", "membership", *command[2:], "corrupted"]) == 0
+
+
 @pytest.mark.parametrize("counts", [{"count": 0}, {"correct": 10**6}, {"count": "x"}, {"positions": None}])
 def test_damaged_counts_are_one_sentence(counts, finished, tmp_path, monkeypatch, capsys):
     shutil.copytree(finished[0], tmp_path / "run")

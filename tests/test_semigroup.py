@@ -40,7 +40,10 @@ def test_flip_flops_with_a_neutral_word(regex, alphabet, found):
 @given(automata(most_states=5))
 def test_no_language_has_both_a_program_and_a_witness(automaton):
     automaton = automaton.minimal()
-    found = witness(automaton)
+    try:
+        found = witness(automaton)
+    except TooLarge:
+        return
     if found is None:
         return
     check_witness(automaton, found)
