@@ -157,7 +157,7 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
     )
     training = command.add_argument_group("training (default: the paper's protocol)")
     training.add_argument("--train-length", type=_range, metavar="MIN:MAX", help="default: the task's shortest to 50")
-    training.add_argument("--distribution", metavar="D", help=f"of strings to train and to test on: {DISTRIBUTION_HELP}")
+    training.add_argument("--distribution", metavar="D", help=f"for training and evaluation: {DISTRIBUTION_HELP}")
     training.add_argument("--steps", type=int, metavar="N")
     training.add_argument("--batch", type=int, metavar="B", help="strings a step")
     training.add_argument("--learning-rate", type=float, metavar="R")

@@ -342,7 +342,8 @@ def short_backward_kernel(
         else:
             first, end = i_key, head.queries
             if window is not None:
-                end = tl.minimum(window + (i_key + SHAPE.BLOCK_N - 1), head.queries)  # a constexpr first fails in Triton 3.7
+                # the window first: the interpreter of Triton 3.7 adds no tensor to a constexpr
+                end = tl.minimum(window + (i_key + SHAPE.BLOCK_N - 1), head.queries)
         b_grad_k = tl.zeros([SHAPE.BLOCK_N, SHAPE.BLOCK_D], tl.float32)
         b_grad_v = tl.zeros([SHAPE.BLOCK_N, SHAPE.BLOCK_D], tl.float32)
         b_grad_bias = tl.zeros([SHAPE.BLOCK_N], tl.float32)
