@@ -34,8 +34,8 @@ LONG_ROWS, LONG_LENGTH = 4, 4096  # what is written stays in a core's own cache
 EXPRESSION_ROWS = 2  # as long rows: Python draws expressions by rejection
 LEAST_RATIO, LEAST_SCALING = 100, 1.7
 BOUND_SHARE = 0.9  # of the engine's time, from which on filling is its bound
-SCALING_ROWS = 4096  # of one sample over two threads
-STREAM_ROWS, STREAM_BATCHES = 1024, 32  # of one measurement of a stream
+SCALING_ROWS = 4096  # of one sample over two threads, and of a batch of a stream
+STREAM_BATCHES = 128  # of one measurement: its threads start anew
 LONGEST_ROWS, LONGEST_LENGTH, LEAST_RATE = 32, 65_536, 100e6  # tokens a second on two threads
 MOST_SECONDS = 2  # of one comparison, beyond its first round
 
@@ -220,7 +220,7 @@ def _sampling(each: Task, threads: int) -> Callable[[], object]:
 def _streaming(each: Task, threads: int) -> Callable[[], object]:
     def stream() -> None:
         length = (each.min_length, PAPER_LONGEST)
-        with Stream(each, STREAM_ROWS, length, stop=STREAM_BATCHES, threads=threads) as batches:
+        with Stream(each, SCALING_ROWS, length, stop=STREAM_BATCHES, threads=threads) as batches:
             for _ in batches:
                 pass
 

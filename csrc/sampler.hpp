@@ -129,15 +129,14 @@ class RowSampler {
 
   // How many words a row of length n usually needs; more are drawn when it needs more.
   virtual int64_t usual_words(int64_t n) const = 0;
-  // The size of a row of length n, or the greatest it can have if sizes vary.
+  // The size of a row of length n, or the greatest it can have if it keeps rows.
   virtual RowShape largest_shape(int64_t n) const = 0;
-  virtual bool shape_varies() const { return false; }
   // How far the writing of a row may go past the end of `scored` and `targets`; less room needed, fewer rows are copied.
   virtual int64_t scored_spill() const { return spill; }
 
-  // The room that rows need: exactly, or at most.
-  virtual RowShape room(const RowRange& rows, bool exact) const = 0;
-  // Whether what is random in rows can be drawn by one thread and written by another.
+  // The room that rows need, or at most need if their sizes vary.
+  virtual RowShape room(const RowRange& rows) const = 0;
+  // Whether sizes vary; then what is random in rows can be drawn before they are written, and perhaps by another thread.
   virtual bool keeps_rows() const = 0;
   // Draws rows, and returns the room they need and what was drawn.
   virtual RowShape keep(const RowRange& rows, Slab& kept) const = 0;
@@ -265,9 +264,10 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
   task.write_draft(int64_t{}, draft, row);
 };
 
-// A task that can keep what is random in a row, a few bytes, until it is written: kept_bytes(n) is how many at most,
-// keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at` behind it. What is kept may be read
-// kept_margin bytes before its beginning and written as many past its end. Such a task has no `write` and no `shape`.
+// A task whose rows vary in size, so that what is random in one, a few bytes, is kept until it is known where the row begins:
+// kept_bytes(n) is how many at most, keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at`
+// behind it. What is kept may be read kept_margin bytes before its beginning and written as many past its end. Such a task has
+// no `write`.
 inline constexpr int64_t kept_margin = 64;
 
 template <class Task>
@@ -289,23 +289,21 @@ concept DrawsTogether = requires(const Task& task, const Placement* placements, 
 };
 
 // Both halves of a task: what is asked of it as a RowSampler, and its rows. Task has, beside what RowSampler leaves open,
-// write(n, words, scratch, row), which writes a row and returns its size, and, if its sizes vary, shape(n, words, scratch), which
-// is that size; or it keeps rows. The loops over rows are compiled with everything they call, for either path.
+// write(n, words, scratch, row), which writes a row and returns its size; or it keeps rows. The loops over rows are compiled with
+// everything they call, for either path.
 template <class Task>
 class RowsOf : public RowSampler {
  public:
-  RowShape room(const RowRange& rows, bool exact) const final {
-    if (!exact || !task().shape_varies()) return largest_room(task(), rows);
-#if LENGEN_HAS_AVX2_PATH
-    if (use_avx2()) return measure_with_avx2(task(), rows);
-#endif
-    return measure(task(), rows);
+  RowShape room(const RowRange& rows) const final {
+    RowShape room;
+    for (int64_t row = rows.begin; row < rows.end; ++row) room = room + task().largest_shape(rows.placements[row].length);
+    return room;
   }
 
   bool keeps_rows() const final { return KeepsRows<Task>; }
 
   RowShape keep(const RowRange& rows, Slab& kept) const final {
-    if constexpr (!KeepsRows<Task>) return room(rows, true);
+    if constexpr (!KeepsRows<Task>) return room(rows);
 #if LENGEN_HAS_AVX2_PATH
     if (use_avx2()) return keep_with_avx2(task(), rows, kept);
 #endif
@@ -320,33 +318,8 @@ class RowsOf : public RowSampler {
     return write(task(), rows, at, from, limit, batch);
   }
 
-  RowShape shape(int64_t n, Words&, Scratch&) const { return task().largest_shape(n); }
-
  private:
   const Task& task() const { return static_cast<const Task&>(*this); }
-
-  static RowShape largest_room(const Task& task, const RowRange& rows) {
-    RowShape room;
-    for (int64_t row = rows.begin; row < rows.end; ++row) room = room + task.largest_shape(rows.placements[row].length);
-    return room;
-  }
-
-  static RowShape measure(const Task& task, const RowRange& rows) {
-    Scratch& scratch = Scratch::of_this_thread();
-    RowShape room;
-    for_each_group(task, rows, true, [&](int64_t first, int64_t last, int64_t longest, const Heads& heads) {
-      for (int64_t row = first; row < last; ++row) {
-        const int64_t n = rows.placements[row].length;
-        Words words = heads.words(row - first);
-        if constexpr (KeepsRows<Task>) {
-          room = room + task.keep(n, words, scratch, room_to_keep(task, longest, scratch)).shape;
-        } else {
-          room = room + task.shape(n, words, scratch);
-        }
-      }
-    });
-    return room;
-  }
 
   static uint8_t* kept_in(const Slab& kept) { return reinterpret_cast<uint8_t*>(kept.data()) + kept_margin; }
 
@@ -476,10 +449,6 @@ class RowsOf : public RowSampler {
   }
 
 #if LENGEN_HAS_AVX2_PATH
-  LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static RowShape measure_with_avx2(const Task& task, const RowRange& rows) {
-    return measure(task, rows);
-  }
-
   LENGEN_AVX2 LENGEN_WITH_ALL_IT_CALLS static RowShape keep_with_avx2(const Task& task, const RowRange& rows, Slab& kept) {
     return keep_all(task, rows, kept);
   }
@@ -503,12 +472,13 @@ inline void check_room(const RowShape& room) {
 inline Batch sample_here(const RowSampler& sampler, const Request& request, Placement* placements) {
   const RowRange all{request, placements, 0, request.rows};
   draw_placements(request, 0, request.rows, placements);
-  RowShape room = sampler.room(all, false);
-  if (room.tokens > most_tokens) room = sampler.room(all, true);
+  RowShape room = sampler.room(all);
+  Slab kept;
+  if (room.tokens > most_tokens) room = sampler.keep(all, kept);
   check_room(room);
   const RowShape limit = room + spare_room;
   Batch batch(request.rows, limit);
-  const Written written = sampler.write_rows(all, {}, {}, limit, batch);
+  const Written written = sampler.write_rows(all, kept, {}, limit, batch);
   batch.set_written(written.end, written.largest_row);
   return batch;
 }

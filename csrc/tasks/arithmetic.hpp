@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <utility>
+#include <cstring>
 #include <vector>
 
 #include "../sampler.hpp"
@@ -26,85 +26,75 @@ class Addition final : public RowsOf<Addition> {
   int64_t longest() const override { return lengths_.longest(); }
   int64_t usual_words(int64_t n) const override { return 2 * words_of_bits(lengths_.most_symbols(n)) + 6; }
   RowShape largest_shape(int64_t n) const override { return shape_of(lengths_.most_symbols(n), lengths_.most_answer(n)); }
-  bool shape_varies() const override { return true; }
+  // Kept: how many digits A, B and the sum have, and the three numbers, as many words each.
+  int64_t kept_bytes(int64_t n) const { return sizeof(Sizes) + 3 * 8 * words_of_bits(lengths_.most_symbols(n)); }
 
-  RowShape shape(int64_t n, Words& words, Scratch& scratch) const {
-    const int64_t symbols = lengths_.most_symbols(n);
-    return shape_of(symbols, is_short(n) ? draw_short(n, words, scratch).answer_digits : draw(n, words, scratch).answer_digits);
+  Kept keep(int64_t n, Words& words, Scratch& scratch, uint8_t* at) const {
+    const Operands operands = lengths_.draw(n, words, scratch);
+    Sizes sizes{operands.digits[0], operands.digits[1], 0};
+    const int64_t size = sizes.words();
+    auto* const numbers = reinterpret_cast<uint64_t*>(at + sizeof sizes);
+    sizes.answer = size == 1 && !hard_ ? draw_short(sizes, words, numbers) : draw(sizes, words, numbers);
+    std::memcpy(at, &sizes, sizeof sizes);
+    return {sizes.shape(), at + sizeof sizes + 3 * 8 * size};
   }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    if (is_short(n)) {
-      const ShortSum sum = draw_short(n, words, scratch);
-      return write_sum({&sum.a, &sum.b, &sum.answer, sum.a_digits, sum.b_digits, sum.answer_digits}, row);
-    }
-    return write_sum(draw(n, words, scratch), row);
+  RowShape write_kept(int64_t, const uint8_t*& at, const RowView& row) const {
+    Sizes sizes;
+    std::memcpy(&sizes, at, sizeof sizes);
+    const int64_t n = sizes.a + sizes.b + 2, size = sizes.words();
+    const auto* const a = reinterpret_cast<const uint64_t*>(at + sizeof sizes);
+    at += sizeof sizes + 3 * 8 * size;
+    row.tokens[0] = alphabet_.bos();
+    expand_number(a, sizes.a, row.tokens + 1);
+    row.tokens[sizes.a + 1] = plus;
+    expand_number(a + size, sizes.b, row.tokens + sizes.a + 2);
+    row.tokens[n] = equals;
+    put_answer(n + 1, sizes.answer, alphabet_.eos(), row,
+               [&](auto*... y) { expand_number(a + 2 * size, sizes.answer, y...); });
+    return sizes.shape();
   }
 
  private:
   static constexpr Alphabet alphabet_{4};
   static constexpr int64_t plus = 2, equals = 3;
 
-  struct Sum {
-    const uint64_t *a, *b, *answer;
-    int64_t a_digits, b_digits, answer_digits;
-  };
+  // Digits of each number.
+  struct Sizes {
+    int64_t a, b, answer;
 
-  struct ShortSum {
-    uint64_t a, b, answer;
-    int64_t a_digits, b_digits, answer_digits;
+    int64_t words() const { return words_of_bits(std::max(a, b) + 1); }
+    RowShape shape() const { return shape_of(a + b + 2, answer); }
   };
 
   static RowShape shape_of(int64_t n, int64_t answer) { return {n + answer + 2, answer + 1}; }
 
-  static RowShape write_sum(const Sum& sum, const RowView& row) {
-    const int64_t n = sum.a_digits + sum.b_digits + 2;
-    row.tokens[0] = alphabet_.bos();
-    expand_number(sum.a, sum.a_digits, row.tokens + 1);
-    row.tokens[sum.a_digits + 1] = plus;
-    expand_number(sum.b, sum.b_digits, row.tokens + sum.a_digits + 2);
-    row.tokens[n] = equals;
-    put_answer(n + 1, sum.answer_digits, alphabet_.eos(), row,
-               [&](auto*... y) { expand_number(sum.answer, sum.answer_digits, y...); });
-    return shape_of(n, sum.answer_digits);
+  // The same as draw where the sum fits in a word.
+  static int64_t draw_short(const Sizes& sizes, Words& words, uint64_t* numbers) {
+    const uint64_t a = draw_number(sizes.a, words), b = draw_number(sizes.b, words), answer = a + b;
+    numbers[0] = a, numbers[1] = b, numbers[2] = answer;
+    return std::max<int64_t>(1, std::bit_width(answer));
   }
 
-  // Whether numbers and sum fit in a word each.
-  bool is_short(int64_t n) const { return !hard_ && lengths_.most_symbols(n) <= 64; }
-
-  // The same as draw.
-  ShortSum draw_short(int64_t n, Words& words, Scratch& scratch) const {
-    ShortSum sum;
-    const Operands operands = lengths_.draw(n, words, scratch);
-    sum.a_digits = operands.digits[0];
-    sum.b_digits = operands.digits[1];
-    draw_fair_bits(sum.a_digits, words, &sum.a);
-    draw_fair_bits(sum.b_digits, words, &sum.b);
-    set_leading(&sum.a, sum.a_digits);
-    set_leading(&sum.b, sum.b_digits);
-    sum.answer = sum.a + sum.b;
-    sum.answer_digits = std::max<int64_t>(1, std::bit_width(sum.answer));
-    return sum;
+  static uint64_t draw_number(int64_t digits, Words& words) {
+    return (words.next_pair() & low_bits(digits)) | static_cast<uint64_t>(digits > 1) << (digits - 1);
   }
 
-  Sum draw(int64_t n, Words& words, Scratch& scratch) const {
-    const Operands operands = lengths_.draw(n, words, scratch);
-    const int64_t a_digits = operands.digits[0], b_digits = operands.digits[1];
-    const int64_t size = words_of_bits(std::max(a_digits, b_digits) + 1);
-    uint64_t* a = draw_digits(a_digits, size, words, scratch.bits[0]);
-    uint64_t* b = draw_digits(b_digits, size, words, scratch.bits[1]);
-    if (hard_) lay_carry_chain(a, a_digits, b, b_digits, words);
-    set_leading(a, a_digits);
-    set_leading(b, b_digits);
-    uint64_t* answer = at_least(scratch.bits[2], size);
-    return {a, b, answer, a_digits, b_digits, add(a, b, size, answer)};
+  // Draws A and B, adds them, and returns the digits of the sum.
+  int64_t draw(const Sizes& sizes, Words& words, uint64_t* numbers) const {
+    const int64_t size = sizes.words();
+    uint64_t *a = numbers, *b = numbers + size;
+    draw_digits(sizes.a, size, words, a);
+    draw_digits(sizes.b, size, words, b);
+    if (hard_) lay_carry_chain(a, sizes.a, b, sizes.b, words);
+    set_leading(a, sizes.a);
+    set_leading(b, sizes.b);
+    return add(a, b, size, numbers + 2 * size);
   }
 
-  static uint64_t* draw_digits(int64_t digits, int64_t size, Words& words, std::vector<uint64_t>& memory) {
-    uint64_t* number = at_least(memory, size);
+  static void draw_digits(int64_t digits, int64_t size, Words& words, uint64_t* number) {
     draw_fair_bits(digits, words, number);
     std::fill(number + words_of_bits(digits), number + size, 0);
-    return number;
   }
 
   static void set_leading(uint64_t* number, int64_t digits) {

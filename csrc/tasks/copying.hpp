@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <utility>
 
 #include "../sampler.hpp"
@@ -124,47 +125,60 @@ class SelectiveCopy final : public RowsOf<SelectiveCopy> {
 
   int64_t usual_words(int64_t n) const override { return hard_ ? 20 : 1 + usual_words_for_ones(n) + letters_.usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, hard_ ? std::min(n, most_apart) : n); }
-  bool shape_varies() const override { return true; }
 
-  RowShape shape(int64_t n, Words& words, Scratch&) const { return question_shape(n, draw_count(n, words)); }
+  // Kept: how many letters there are, a bit for each place of x, and the letters.
+  int64_t kept_bytes(int64_t n) const { return 8 + 8 * words_of_bits(n) + whole_words(n); }
 
-  RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    const int64_t count = draw_count(n, words);
-    put_run(blank, n, question_of(row));
-    return hard_ ? write_apart(n, count, words, row) : write_anywhere(n, count, words, scratch, row);
+  Kept keep(int64_t n, Words& words, Scratch& scratch, uint8_t* at) const {
+    const int64_t count = 1 + words.below(static_cast<uint32_t>(hard_ ? std::min(n, most_apart) : n));
+    std::memcpy(at, &count, sizeof count);
+    auto* const places = reinterpret_cast<uint64_t*>(at + sizeof count);
+    uint8_t* const letters = at + sizeof count + 8 * words_of_bits(n);
+    if (hard_) {
+      draw_apart(n, count, words, places, letters);
+    } else {
+      draw_anywhere(n, count, words, scratch, places, letters);
+    }
+    return {question_shape(n, count), letters + whole_words(count)};
+  }
+
+  RowShape write_kept(int64_t n, const uint8_t*& at, const RowView& row) const {
+    int64_t count;
+    std::memcpy(&count, at, sizeof count);
+    const auto* const places = reinterpret_cast<const uint64_t*>(at + sizeof count);
+    const uint8_t* letters = at + sizeof count + 8 * words_of_bits(n);
+    at = letters + whole_words(count);
+    int64_t* const x = question_of(row);
+    put_run(blank, n, x);
+    const RowShape size = frame_question({blank + 1}, n, count, row, [&](auto*... y) { widen(letters, count, y...); });
+    for (int64_t i = 0; i < words_of_bits(n); ++i) {
+      for (uint64_t left = places[i]; left != 0; left &= left - 1) x[64 * i + std::countr_zero(left)] = *letters++;
+    }
+    return size;
   }
 
  private:
   static constexpr int64_t blank = 16, most_apart = 16;
 
-  int64_t draw_count(int64_t n, Words& words) const {
-    return 1 + words.below(static_cast<uint32_t>(hard_ ? std::min(n, most_apart) : n));
-  }
+  static int64_t whole_words(int64_t bytes) { return (bytes + 7) / 8 * 8; }
 
-  RowShape write_anywhere(int64_t n, int64_t count, Words& words, Scratch& scratch, const RowView& row) const {
-    uint64_t* places = at_least(scratch.bits[0], words_of_bits(n));
+  void draw_anywhere(int64_t n, int64_t count, Words& words, Scratch& scratch, uint64_t* places, uint8_t* letters) const {
     if (n <= 64) {
       places[0] = draw_exact_ones(n, count, words);
     } else {
       draw_exact_ones(n, count, words, places, scratch);
     }
-    const uint8_t* numbers = letters_.draw(count, words, scratch);
-    const RowShape size =
-        frame_question({blank + 1}, n, count, row, [&](auto*... y) { letters_.put(numbers, count, y...); });
-    const int64_t* letter = row.targets;
-    for (int64_t i = 0; i < words_of_bits(n); ++i) {
-      for (uint64_t left = places[i]; left != 0; left &= left - 1) question_of(row)[64 * i + std::countr_zero(left)] = *letter++;
-    }
-    return size;
+    letters_.bytes(letters_.draw(count, words, scratch), count, letters);
   }
 
-  RowShape write_apart(int64_t n, int64_t count, Words& words, const RowView& row) const {
+  static void draw_apart(int64_t n, int64_t count, Words& words, uint64_t* places, uint8_t* letters) {
     const int64_t common = words.below(blank), other = (common + 1 + words.below(blank - 1)) % blank;
     const int64_t odd = words.below(static_cast<uint32_t>(count));
-    for (int64_t i = 0; i < count; ++i) question_of(row)[place_in_stretch(n, i, count, words)] = i == odd ? other : common;
-    return frame_question({blank + 1}, n, count, row, [&](auto*... y) {
-      for (int64_t i = 0; i < count; ++i) ((y[i] = i == odd ? other : common), ...);
-    });
+    std::fill_n(places, words_of_bits(n), 0);
+    for (int64_t i = 0; i < count; ++i) {
+      flip_bit(places, place_in_stretch(n, i, count, words));
+      letters[i] = static_cast<uint8_t>(i == odd ? other : common);
+    }
   }
 
   Letters letters_{blank};

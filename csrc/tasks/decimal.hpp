@@ -159,7 +159,6 @@ class DecimalAddition final : public RowsOf<DecimalAddition> {
   int64_t longest() const override { return lengths_.longest(); }
   int64_t usual_words(int64_t n) const override { return digits_.usual_words(lengths_.most_symbols(n)) + lengths_.usual_words() + lengths_.usual_count(); }
   RowShape largest_shape(int64_t n) const override { return shape_of(lengths_.most_symbols(n), lengths_.most_answer(n)); }
-  bool shape_varies() const override { return true; }
 
   // Kept: how many symbols there are up to =, and digits in the answer; the symbols, and the columns of the answer.
   int64_t kept_bytes(int64_t n) const { return sizeof(Sizes) + 2 * lengths_.most_symbols(n) + 64; }

@@ -97,7 +97,6 @@ class FlipFlop final : public RowsOf<FlipFlop> {
   int64_t stride() const override { return 2; }
   int64_t usual_words(int64_t n) const override { return numbers_.usual_words(n / 2); }
   RowShape largest_shape(int64_t n) const override { return {n + 2, n / 2 - 1}; }
-  bool shape_varies() const override { return true; }
 
   // Kept: the drawn numbers.
   int64_t kept_bytes(int64_t n) const { return n / 2; }
