@@ -296,8 +296,6 @@ LanguageRequest language_request(const Array<int32_t>& lengths, const Array<uint
   return {values(lengths), values(thresholds), {bos, inside, lengths.at(lengths.size() - 1)}, seed, context};
 }
 
-void use_vector_code(bool wanted) { avx2_enabled = wanted && avx2_supported(); }
-
 }  // namespace
 }  // namespace lengen
 
@@ -369,6 +367,11 @@ PYBIND11_MODULE(_engine, module) {
              "Length and offset below `bound` if `draw` is drawn first, and what follows it if it is rejected.");
   module.def("shuffle_indices", &shuffle_indices, py::arg("seed"), py::arg("count"), py::arg("bound"),
              "For i in 0..count-1, a uniform integer in 0..bound-i-1.");
-  module.def("vector_code", [] { return use_avx2(); }, "Whether the AVX2 path is in use.");
-  module.def("use_vector_code", &use_vector_code, py::arg("wanted"), "Turns the AVX2 path on (where there is one) or off.");
+  py::enum_<Path>(module, "Path", "For which processors the code in use was compiled.")
+      .value("plain", Path::plain)
+      .value("avx2", Path::avx2)
+      .value("avx512", Path::avx512);
+  module.def("path", [] { return path_in_use.load(); }, "The path in use.");
+  module.def("use_path", [](Path wanted) { path_in_use.store(std::min(wanted, best_path())); }, py::arg("wanted"),
+             "Changes the path; one that the processor lacks is the best that it has.");
 }

@@ -1,7 +1,7 @@
 // The inner loops, and the choice of a path: whatever is inlined into a function marked LENGEN_AVX2 is compiled for AVX2, and
 // once more for plain code (see RowsOf); the processor decides which of the two runs.
 //
-// Both paths give the same integers. Everything else in csrc/ but Philox is free of processor-specific code.
+// All paths give the same integers. Everything else in csrc/ but Philox is free of processor-specific code.
 #pragma once
 
 #include <array>
@@ -12,6 +12,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LENGEN_HAS_AVX2_PATH 1
 #define LENGEN_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt")))
+#define LENGEN_AVX512 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,avx512f,avx512vl")))
 #else
 #define LENGEN_HAS_AVX2_PATH 0
 #endif
@@ -24,18 +25,25 @@ namespace lengen {
 
 // ---- which path ----
 
-inline bool avx2_supported() {
+// Code for any processor; for AVX2; and the same with Philox for AVX-512, whose one instruction for two exclusive ors it is made of.
+enum class Path { plain, avx2, avx512 };
+
+// The best path of this processor.
+inline Path best_path() {
 #if LENGEN_HAS_AVX2_PATH
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-         __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                    __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
+  if (!avx2) return Path::plain;
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Path::avx512 : Path::avx2;
 #else
-  return false;
+  return Path::plain;
 #endif
 }
 
-inline std::atomic<bool> avx2_enabled{avx2_supported()};
+inline std::atomic<Path> path_in_use{best_path()};
 
-inline bool use_avx2() { return avx2_enabled.load(std::memory_order_relaxed); }
+inline bool use_avx2() { return path_in_use.load(std::memory_order_relaxed) != Path::plain; }
+inline bool use_avx512() { return path_in_use.load(std::memory_order_relaxed) == Path::avx512; }
 
 // ---- loops that the compiler vectorises by itself, for the path of the function they are inlined into ----
 

@@ -1,4 +1,4 @@
-// What the drivers of the engine share: whether threads or vector code change a batch.
+// What the drivers of the engine share: whether threads or the path change a batch.
 #pragma once
 
 #include <algorithm>
@@ -33,14 +33,14 @@ inline Request request_for(const RowSampler& sampler, int64_t low, int64_t high,
 
 inline void check_request(const RowSampler& sampler, Request request, const std::string& name) {
   const Batch expected = sample_rows(sampler, request);
-  for (const bool vector : {true, false}) {
-    avx2_enabled = vector && avx2_supported();
+  for (const Path path : {Path::plain, Path::avx2, Path::avx512}) {
+    path_in_use = std::min(path, best_path());
     for (const int threads : {1, 2, 5}) {
       request.threads = threads;
-      require(same(expected, sample_rows(sampler, request)), name + ": threads or vector code change a batch");
+      require(same(expected, sample_rows(sampler, request)), name + ": threads or the path change a batch");
     }
   }
-  avx2_enabled = avx2_supported();
+  path_in_use = best_path();
 }
 
 inline void check_range(const RowSampler& sampler, int64_t low, int64_t high, int64_t rows, const std::string& name) {

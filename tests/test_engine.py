@@ -37,10 +37,10 @@ def assert_same(one, other) -> None:
 @pytest.fixture
 def plain_code():
     """The engine without its vector code."""
-    before = _engine.vector_code()
-    _engine.use_vector_code(False)
+    before = _engine.path()
+    _engine.use_path(_engine.Path.plain)
     yield
-    _engine.use_vector_code(before)
+    _engine.use_path(before)
 
 
 # ---- Philox ----
@@ -76,15 +76,15 @@ def test_philox_equals_its_twin(counter, key):
     assert _engine.philox(counter, key) == twins.philox(counter, key)
 
 
-@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("path", ["plain", "avx2", "avx512"])
 @given(seed=words64, stream=words64, row=words32, first=st.integers(0, 40), count=st.integers(0, 70))
-def test_words_of_a_row_equal_the_twin(vector, seed, stream, row, first, count):
-    before = _engine.vector_code()
-    _engine.use_vector_code(vector)
+def test_words_of_a_row_equal_the_twin(path, seed, stream, row, first, count):
+    before = _engine.path()
+    _engine.use_path(_engine.Path.__members__[path])
     try:
         found = _engine.words(seed, stream, row, first, count)
     finally:
-        _engine.use_vector_code(before)
+        _engine.use_path(before)
     twin = twins.Words(seed, stream, row)
     expected = [twin.next() for _ in range(first + count)][first:]
     assert found == expected
@@ -243,11 +243,12 @@ def test_plain_code_gives_the_same_rows(name, distribution, plain_code):
 
     chosen = task(name)
     long = chosen.reachable(2998, 3000)[0]
-    assert not _engine.vector_code()
+    assert _engine.path() == _engine.Path.plain
     plain = draw()
-    _engine.use_vector_code(True)
-    for one, other in zip(plain, draw(), strict=True):
-        assert_same(one, other)
+    for path in (_engine.Path.avx2, _engine.Path.avx512):
+        _engine.use_path(path)
+        for one, other in zip(plain, draw(), strict=True):
+            assert_same(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)

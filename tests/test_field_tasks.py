@@ -157,12 +157,12 @@ def test_threads_splits_and_plain_code_change_nothing(name, distribution):
     whole = chosen.sample(203, length, 1, distribution, threads=1, **options)
     for threads in (2, 7):
         assert same(whole, chosen.sample(203, length, 1, distribution, threads=threads, **options))
-    before = _engine.vector_code()
-    _engine.use_vector_code(False)
+    before = _engine.path()
+    _engine.use_path(_engine.Path.plain)
     try:
         assert same(whole, chosen.sample(203, length, 1, distribution, threads=2, **options))
     finally:
-        _engine.use_vector_code(before)
+        _engine.use_path(before)
     rows = rows_of(whole)
     for first, last in itertools.pairwise([0, 1, 8, 77, 203]):
         part = chosen.sample(last - first, length, 1, distribution, first_row=first, **options)

@@ -127,26 +127,26 @@ def test_threads_splits_and_plain_code_change_nothing(name, labels, distribution
         assert torch.equal(part.offsets, whole.offsets[first:last])
         inside = (whole.scored >= begin) & (whole.scored < end)
         assert torch.equal(part.targets, whole.targets[inside])
-    before = _engine.vector_code()
-    _engine.use_vector_code(False)
+    before = _engine.path()
+    _engine.use_path(_engine.Path.plain)
     try:
         assert_same(whole, chosen.sample(203, length, 1, distribution, context=400))
     finally:
-        _engine.use_vector_code(before)
+        _engine.use_path(before)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_long_rows_are_the_same_on_any_path_and_with_any_threads(name):
     chosen = task(name)
     n = chosen.reachable(20_000, 20_010)[0]
-    before = _engine.vector_code()
+    before = _engine.path()
     for distribution in chosen.distributions:
         drawn = [chosen.sample(9, n, 3, distribution, threads=threads) for threads in (1, 4)]
-        _engine.use_vector_code(False)
+        _engine.use_path(_engine.Path.plain)
         try:
             drawn.append(chosen.sample(9, n, 3, distribution))
         finally:
-            _engine.use_vector_code(before)
+            _engine.use_path(before)
         for other in drawn[1:]:
             assert_same(drawn[0], other)
 
