@@ -78,7 +78,7 @@ class Slab {
 #ifdef __SANITIZE_ADDRESS__
     static constexpr size_t most_slabs = 0;  // so that the sanitizer sees every use after the end
 #else
-    static constexpr size_t most_slabs = 32;
+    static constexpr size_t most_slabs = 256;
 #endif
     static constexpr size_t most_bytes = size_t{256} << 20;
 

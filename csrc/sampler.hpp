@@ -129,7 +129,7 @@ class RowSampler {
 
   // How many words a row of length n usually needs; more are drawn when it needs more.
   virtual int64_t usual_words(int64_t n) const = 0;
-  // The size of a row of length n, or the greatest it can have if it keeps rows.
+  // The size of a row of length n; if it keeps rows, the greatest it can have, of which it has half the tokens at least.
   virtual RowShape largest_shape(int64_t n) const = 0;
   // How far the writing of a row may go past the end of `scored` and `targets`; less room needed, fewer rows are copied.
   virtual int64_t scored_spill() const { return spill; }
@@ -266,12 +266,13 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
 
 // A task whose rows vary in size, so that what is random in one, a few bytes, is kept until it is known where the row begins:
 // kept_bytes(n) is how many at most, keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at`
-// behind it. What is kept may be read kept_margin bytes before its beginning and written as many past its end. Such a task has
-// no `write`.
+// behind it. What is kept may be read kept_margin bytes before its beginning, and read and written as many past its end. Such a
+// task has no `write`.
 inline constexpr int64_t kept_margin = 64;
 
 template <class Task>
-concept KeepsRows = requires(const Task& task, Words& words, Scratch& scratch, uint8_t* at, const uint8_t*& from, const RowView& row) {
+concept KeepsRows = requires(const Task& task, Words& words, Scratch& scratch, uint8_t* at, const uint8_t*& from,
+                             const RowView& row) {
   task.kept_bytes(int64_t{});
   task.keep(int64_t{}, words, scratch, at);
   task.write_kept(int64_t{}, from, row);
@@ -303,11 +304,14 @@ class RowsOf : public RowSampler {
   bool keeps_rows() const final { return KeepsRows<Task>; }
 
   RowShape keep(const RowRange& rows, Slab& kept) const final {
-    if constexpr (!KeepsRows<Task>) return room(rows);
+    if constexpr (KeepsRows<Task>) {
 #if LENGEN_HAS_AVX2_PATH
-    if (use_avx2()) return keep_with_avx2(task(), rows, kept);
+      if (use_avx2()) return keep_with_avx2(task(), rows, kept);
 #endif
-    return keep_all(task(), rows, kept);
+      return keep_all(task(), rows, kept);
+    } else {
+      return room(rows);
+    }
   }
 
   Written write_rows(const RowRange& rows, const Slab& kept, RowShape from, RowShape limit, const Batch& batch) const final {
@@ -323,28 +327,26 @@ class RowsOf : public RowSampler {
 
   static uint8_t* kept_in(const Slab& kept) { return reinterpret_cast<uint8_t*>(kept.data()) + kept_margin; }
 
-  // Room for one group of rows.
-  static uint8_t* room_to_keep(const Task& task, int64_t longest, Scratch& scratch) {
-    return at_least(scratch.kept, rows_at_once * task.kept_bytes(longest) + 2 * kept_margin) + kept_margin;
+  // What rows first..last-1 take while they are kept, with the margins. (Longer rows may take less: lengths can be numbers of pairs.)
+  static int64_t bytes_to_keep(const Task& task, const Placement* placements, int64_t first, int64_t last) {
+    int64_t bytes = 2 * kept_margin;
+    for (int64_t row = first; row < last; ++row) bytes += task.kept_bytes(placements[row].length);
+    return bytes;
   }
 
   static RowShape keep_all(const Task& task, const RowRange& rows, Slab& kept) {
+    kept = Slab(static_cast<size_t>(bytes_to_keep(task, rows.placements, rows.begin, rows.end)));
+    uint8_t* at = kept_in(kept);
+    Scratch& scratch = Scratch::of_this_thread();
     RowShape room;
-    if constexpr (KeepsRows<Task>) {
-      int64_t bytes = 2 * kept_margin;
-      for (int64_t row = rows.begin; row < rows.end; ++row) bytes += task.kept_bytes(rows.placements[row].length);
-      kept = Slab(static_cast<size_t>(bytes));
-      uint8_t* at = kept_in(kept);
-      Scratch& scratch = Scratch::of_this_thread();
-      for_each_group(task, rows, true, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
-        for (int64_t row = first; row < last; ++row) {
-          Words words = heads.words(row - first);
-          const Kept one = task.keep(rows.placements[row].length, words, scratch, at);
-          room = room + one.shape;
-          at = one.end;
-        }
-      });
-    }
+    for_each_group(task, rows, true, [&](int64_t first, int64_t last, int64_t, const Heads& heads) {
+      for (int64_t row = first; row < last; ++row) {
+        Words words = heads.words(row - first);
+        const Kept one = task.keep(rows.placements[row].length, words, scratch, at);
+        room = room + one.shape;
+        at = one.end;
+      }
+    });
     return room;
   }
 
@@ -418,15 +420,17 @@ class RowsOf : public RowSampler {
       }
     }
     if constexpr (KeepsRows<Task>) {
-      if (kept != nullptr) return write_rows([&](int64_t, int64_t n, const RowView& view) { return task.write_kept(n, kept, view); });
-      uint8_t* const begin = room_to_keep(task, longest, scratch);
-      uint8_t* at = begin;
+      const auto write_all = [&](const uint8_t*& from) {
+        write_rows([&](int64_t, int64_t n, const RowView& view) { return task.write_kept(n, from, view); });
+      };
+      if (kept != nullptr) return write_all(kept);
+      const uint8_t* begin = at_least(scratch.kept, bytes_to_keep(task, placements, first, last)) + kept_margin;
+      uint8_t* at = scratch.kept.data() + kept_margin;
       for (int64_t row = first; row < last; ++row) {
         Words words = heads.words(row - first);
         at = task.keep(placements[row].length, words, scratch, at).end;
       }
-      const uint8_t* from = begin;
-      write_rows([&](int64_t, int64_t n, const RowView& view) { return task.write_kept(n, from, view); });
+      write_all(begin);
     } else {
       write_rows([&](int64_t row, int64_t n, const RowView& view) {
         Words words = heads.words(row - first);
@@ -463,10 +467,10 @@ class RowsOf : public RowSampler {
 // Behind the last row there is room for its spill.
 inline constexpr RowShape spare_room{spill, spill};
 
-inline void check_room(const RowShape& room) {
-  if (room.tokens <= most_tokens) return;
-  throw std::length_error("the batch would have " + std::to_string(room.tokens) +
-                          " tokens; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
+inline void check_tokens(int64_t least) {
+  if (least <= most_tokens) return;
+  throw std::length_error("the batch would have " + std::to_string(least) +
+                          " tokens or more; at most 2147483647 fit in one batch, so ask for fewer or shorter rows");
 }
 
 inline Batch sample_here(const RowSampler& sampler, const Request& request, Placement* placements) {
@@ -474,8 +478,11 @@ inline Batch sample_here(const RowSampler& sampler, const Request& request, Plac
   draw_placements(request, 0, request.rows, placements);
   RowShape room = sampler.room(all);
   Slab kept;
-  if (room.tokens > most_tokens) room = sampler.keep(all, kept);
-  check_room(room);
+  if (sampler.keeps_rows() && room.tokens > most_tokens) {
+    check_tokens(room.tokens / 2);
+    room = sampler.keep(all, kept);
+  }
+  check_tokens(room.tokens);
   const RowShape limit = room + spare_room;
   Batch batch(request.rows, limit);
   const Written written = sampler.write_rows(all, kept, {}, limit, batch);

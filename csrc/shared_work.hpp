@@ -22,7 +22,7 @@ class SharedWork {
   Batch draw() {
     in_parallel(pieces_, request_.threads, [this](int64_t piece) { measure(piece); });
     for (size_t piece = 0; piece + 1 < begins_.size(); ++piece) begins_[piece + 1] = begins_[piece] + begins_[piece + 1];
-    check_room(begins_.back());
+    check_tokens(begins_.back().tokens);
     Batch batch(request_.rows, begins_.back() + spare_room);
     std::vector<Written> written(static_cast<size_t>(pieces_));
     in_parallel(pieces_, request_.threads, [&](int64_t piece) { written[static_cast<size_t>(piece)] = write(piece, batch); });
@@ -60,12 +60,18 @@ class SharedWork {
   std::vector<Slab> kept_;  // of each piece
 };
 
-// Whether a batch takes long enough, by a rough estimate, to be worth waking other threads for.
+// Tokens of a batch by a rough estimate.
+inline double estimated_tokens(const RowSampler& sampler, const Request& request) {
+  const auto tokens_at = [&](int64_t i) { return static_cast<double>(sampler.largest_shape(request.lengths.at(i)).tokens); };
+  return static_cast<double>(request.rows) * (tokens_at(0) + tokens_at(request.lengths.count - 1)) / 2;
+}
+
+// Whether a batch takes long enough to be worth waking other threads for, and is not so large that it may be refused: then rows are
+// not kept before that is known.
 inline bool is_worth_sharing(const RowSampler& sampler, const Request& request) {
   constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 200;
-  const int64_t typical = request.lengths.at(request.lengths.count / 2);
-  const auto tokens = static_cast<double>(sampler.largest_shape(typical).tokens);
-  return static_cast<double>(request.rows) * (row_microseconds + token_microseconds * tokens) >= least_microseconds;
+  const double tokens = estimated_tokens(sampler, request), rows = static_cast<double>(request.rows);
+  return rows * row_microseconds + tokens * token_microseconds >= least_microseconds && tokens <= static_cast<double>(most_tokens);
 }
 
 inline Batch sample_rows(const RowSampler& sampler, const Request& request) {

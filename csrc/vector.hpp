@@ -144,19 +144,6 @@ LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __res
   }
 }
 
-// out[i] = from[count-1-i] for every out. `from` is readable 7 bytes before its beginning; up to 7 more are written.
-template <class... Out>
-LENGEN_INLINE void widen_backwards(const uint8_t* __restrict from, int64_t count, Out* __restrict... out) {
-  for (int64_t i = 0; i < count; i += 8) {
-    uint64_t eight;
-    __builtin_memcpy(&eight, from + count - 8 - i, sizeof eight);
-    eight = __builtin_bswap64(eight);
-    uint8_t turned[8];
-    __builtin_memcpy(turned, &eight, sizeof turned);
-    for (int64_t j = 0; j < 8; ++j) ((out[i + j] = turned[j]), ...);
-  }
-}
-
 // out[0..count) = value for every out, and up to 16 more.
 template <class... Out>
 LENGEN_INLINE void put_run(int64_t value, int64_t count, Out*... out) {

@@ -141,7 +141,7 @@ class Workers {
   int64_t free_ = 0, asleep_ = 0;    // helpers without a job, and those of them that have to be woken
 };
 
-// Parts that one thread takes first, and the others when they have no more of their own.
+// Parts that one thread takes first; the others come for them when theirs are done.
 struct alignas(64) Share {
   std::atomic<int64_t> next;
   int64_t end;

@@ -11,10 +11,11 @@ from lengen_fast.lengths import Length, parse
 
 DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
 USAGE_ERROR = 2
-DISTRIBUTION_HELP = (
+DISTRIBUTIONS = (
     "paper, uniform, hard, and of labels membership negative and corrupted: what the task has, which lengen tasks TASK "
-    "shows (default: its first)"
+    "shows (default: "
 )
+DISTRIBUTION_HELP = f"{DISTRIBUTIONS}its first)"
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -176,7 +177,7 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
         "without positions also 512 and 4096)",
     )
     testing.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    command.add_argument("--out", metavar="DIR", help="run directory (default: runs/TASK-POSITIONS-seedS)")
+    command.add_argument("--out", metavar="DIR", help="run directory (default: runs/TASK-POSITIONS-seedS, or so)")
     command.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     command.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cpu)")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -195,7 +196,7 @@ def _add_evaluate(group, name: str) -> argparse.ArgumentParser:
         "--lengths", type=_length, nargs="+", required=True, metavar="LENGTH", help="lengths or ranges"
     )
     command.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    command.add_argument("--distribution", metavar="D", help=DISTRIBUTION_HELP)
+    command.add_argument("--distribution", metavar="D", help=f"{DISTRIBUTIONS}the run's)")
     command.add_argument(
         "--offsets", choices=("zero", "random"), default="zero", help="position of the first token (default: zero)"
     )

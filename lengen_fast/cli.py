@@ -198,7 +198,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
             options.lengths,
             count=options.count,
             seed=options.seed,
-            distribution=options.distribution,
+            distribution=options.distribution or directory.config["train"]["distribution"],
             offsets=options.offsets,
             progress=report,
         )
@@ -297,10 +297,11 @@ def _shape_sentence(plan: Plan) -> str:
     table = f", {model.context} positions" if model.longest is not None else ""
     regularized = f", regularized {train.regularize:g}" if train.regularize else ""
     low, high = bounds(train.length)
+    strings = "strings" if train.distribution == plan.task.distributions[0] else f"{train.distribution} strings"
     return (
         f"{plural(model.layers, 'layer')}, {plural(model.heads, 'head')}, width {model.width}{table}; "
         f"at most {train.steps} steps of "
-        f"{train.batch} strings of length {low} to {high}, "
+        f"{train.batch} {strings} of length {low} to {high}, "
         f"learning rate {train.learning_rate:g}{regularized}"
     )
 

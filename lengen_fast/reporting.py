@@ -97,9 +97,12 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
     trained, usually_trained = bounds(train["length"]), bounds(usual_train.length)
     if trained != usually_trained:
         differences.append(f"trained on {trained[0]} to {trained[1]}")
-    if train | {"length": usual["length"]} != usual:
+    if train["distribution"] != usual["distribution"]:
+        differences.append(f"{train['distribution']} strings")
+    if train | {name: usual[name] for name in ("length", "distribution")} != usual:
         differences.append(f"{train['steps']:,} steps of {train['batch']}, rate {train['learning_rate']:g}")
     figures = published(task.name, model.positions, train["regularize"])
+    usually = trained == usually_trained and train["distribution"] == usual["distribution"]
     train = train | {"seed": None, "threads": None}
     settings = {"task": directory.config["task"], "model": model.as_dict(), "train": train}
     return Outcome(
@@ -108,7 +111,7 @@ def describe(directory: RunDirectory, table: AccuracyTable, fitted: bool) -> Out
         settings=json.dumps(settings, sort_keys=True),
         difference=", ".join(differences),
         seed=directory.config["seed"],
-        published=figures if trained == usually_trained else replace(figures, accuracy=None),
+        published=figures if usually else replace(figures, accuracy=None),
         trained=trained,
         fitted=fitted,
         table=table,

@@ -59,6 +59,8 @@ const std::vector<Named> named = {
     {"induction_head", 17, {}},
     {"decimal_addition", 12, {}},
     {"decimal_addition", 12, {1, 4, 1, 9}},
+    {"decimal_addition", 12, {1, 3, 1, 1000}},
+    {"addition", 4, {1, 3, 1, 1000}},
     {"decimal_addition_reversed", 12, {}},
     {"multi_operand_addition", 12, {}},
     {"multi_operand_addition", 12, {2, 99, 1, 9}},

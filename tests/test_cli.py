@@ -421,6 +421,14 @@ def test_run_trains_and_tests_on_a_distribution(tmp_path, monkeypatch, capsys):
     assert "must be 'paper' or 'hard' for majority" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [run.name]
     assert main(["run", "tomita_4", "--labels", "membership", *command[2:], "corrupted"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--lengths", "1:50", "--count", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lines"][0]["distribution"] == "hard"
+    from lengen_fast import reporting
+
+    result = reporting.outcome(lf.RunDirectory.open(run))
+    assert "hard strings" in result.label
+    assert result.published.accuracy is None
 
 
 @pytest.mark.parametrize("counts", [{"count": 0}, {"correct": 10**6}, {"count": "x"}, {"positions": None}])

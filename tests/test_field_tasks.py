@@ -374,3 +374,11 @@ def test_bad_input_is_refused_in_one_sentence(call, message):
 
 def test_twins_share_the_paper_s_words():
     assert field_twins.letters(twins.Words(5, 6, 7), 40, 26) == twins.letters(twins.Words(5, 6, 7), 40)
+
+
+@pytest.mark.parametrize("name", ["addition", "decimal_addition", "decimal_addition_reversed"])
+def test_pairs_whose_number_says_nothing_of_their_size(name):
+    chosen = task(name)
+    for seed in range(5):
+        batch = chosen.sample(64, ((1, 10), (1, 10_000)), seed, context=40_000)
+        assert_matches_oracle(chosen, batch)

@@ -131,7 +131,7 @@ class Runs {
     Words words[rows_at_once] = {heads.words(0), heads.words(1), heads.words(2), heads.words(3),
                                  heads.words(4), heads.words(5), heads.words(6), heads.words(7)};
     Walk walks[rows_at_once];
-    int64_t going_on[rows_at_once + 1], count = 0;  // which strings are not at their end
+    int64_t going_on[rows_at_once], count = 0;  // which strings are not at their end
     for (int64_t i = 0; i < rows_at_once; ++i) {
       walks[i] = {placements[i].length, 0, x + i * stride};
       going_on[count] = i;

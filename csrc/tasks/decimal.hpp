@@ -125,7 +125,7 @@ class DigitSum {
     return order == DigitOrder::least_significant_first ? eight : __builtin_bswap64(eight);
   }
 
-  // Eight columns of 18 at most as digits: each byte is raised by 246, so that ten overflows it.
+  // Eight columns of 18 at most, with a carry of one, as digits: each byte is raised by 246, so that ten overflows it.
   static uint64_t carried(uint64_t total, bool& carry) {
     constexpr uint64_t raised = 0xF6F6F6F6F6F6F6F6, highest_bits = 0x8080808080808080;
     total += carry;
@@ -157,7 +157,9 @@ class DecimalAddition final : public RowsOf<DecimalAddition> {
 
   int64_t shortest() const override { return lengths_.shortest(); }
   int64_t longest() const override { return lengths_.longest(); }
-  int64_t usual_words(int64_t n) const override { return digits_.usual_words(lengths_.most_symbols(n)) + lengths_.usual_words() + lengths_.usual_count(); }
+  int64_t usual_words(int64_t n) const override {
+    return digits_.usual_words(lengths_.most_symbols(n)) + lengths_.usual_words() + lengths_.usual_count();
+  }
   RowShape largest_shape(int64_t n) const override { return shape_of(lengths_.most_symbols(n), lengths_.most_answer(n)); }
 
   // Kept: how many symbols there are up to =, and digits in the answer; the symbols, and the columns of the answer.

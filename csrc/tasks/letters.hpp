@@ -160,7 +160,8 @@ class Letters {
     std::array<uint16_t, at_once> kept;
     std::copy_n(halves, count, kept.begin());
     for (int64_t i = 0; i < count; ++i) {
-      if (static_cast<uint16_t>(kept[static_cast<size_t>(i)] * bound_) < threshold_) numbers[i] = static_cast<uint8_t>(words.below(bound_));
+      const auto left = static_cast<uint16_t>(kept[static_cast<size_t>(i)] * bound_);
+      if (left < threshold_) numbers[i] = static_cast<uint8_t>(words.below(bound_));
     }
   }
 

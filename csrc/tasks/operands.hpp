@@ -55,7 +55,7 @@ class OperandLengths {
 
   // Operands there usually are, at most.
   int64_t usual_count() const { return !many_ ? 2 : pair_ ? last_ : most_of_one_length; }
-  // Random words that `draw` takes, at most.
+  // Random words that `draw` usually takes, at most.
   int64_t usual_words() const { return many_ ? usual_count() : 1; }
 
   Operands draw(int64_t n, Words& words, Scratch& scratch) const {
