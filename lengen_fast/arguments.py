@@ -11,13 +11,14 @@ from lengen_fast.lengths import Length, parse
 
 DESCRIPTION = "Trained on short strings, will this transformer be right on long ones?"
 USAGE_ERROR = 2
-DISTRIBUTIONS = (
-    "paper, uniform, hard, and of labels membership negative and corrupted: what the task has, which lengen tasks TASK "
-    "shows (default: "
-)
-DISTRIBUTION_HELP = f"{DISTRIBUTIONS}its first)"
-
 Command = Callable[[argparse.Namespace], None]
+
+
+def _distribution_help(default: str) -> str:
+    return (
+        "how strings are drawn: paper, uniform, hard, and of labels membership negative and corrupted, as far as the "
+        f"task has them, which lengen tasks TASK shows (default: {default})"
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -124,7 +125,7 @@ def _add_generate(group, name: str) -> argparse.ArgumentParser:
     )
     command.add_argument("--count", type=int, default=10, metavar="N", help="strings to print (default: 10)")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of the strings (default: 0)")
-    command.add_argument("--distribution", metavar="D", help=DISTRIBUTION_HELP)
+    command.add_argument("--distribution", metavar="D", help=_distribution_help("its first"))
     command.add_argument(
         "--format",
         choices=("text", "tokens", "json"),
@@ -158,7 +159,7 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
     )
     training = command.add_argument_group("training (default: the paper's protocol)")
     training.add_argument("--train-length", type=_range, metavar="MIN:MAX", help="default: the task's shortest to 50")
-    training.add_argument("--distribution", metavar="D", help=f"for training and evaluation: {DISTRIBUTION_HELP}")
+    training.add_argument("--distribution", metavar="D", help=_distribution_help("its first"))
     training.add_argument("--steps", type=int, metavar="N")
     training.add_argument("--batch", type=int, metavar="B", help="strings a step")
     training.add_argument("--learning-rate", type=float, metavar="R")
@@ -177,7 +178,9 @@ def _add_run(group, name: str) -> argparse.ArgumentParser:
         "without positions also 512 and 4096)",
     )
     testing.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    command.add_argument("--out", metavar="DIR", help="run directory (default: runs/TASK-POSITIONS-seedS, or so)")
+    command.add_argument(
+        "--out", metavar="DIR", help="run directory (default: in runs, named by task, positions and seed)"
+    )
     command.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     command.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cpu)")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -196,7 +199,7 @@ def _add_evaluate(group, name: str) -> argparse.ArgumentParser:
         "--lengths", type=_length, nargs="+", required=True, metavar="LENGTH", help="lengths or ranges"
     )
     command.add_argument("--count", type=int, metavar="N", help="strings a length (default: 2000, fewer for long ones)")
-    command.add_argument("--distribution", metavar="D", help=f"{DISTRIBUTIONS}the run's)")
+    command.add_argument("--distribution", metavar="D", help=_distribution_help("the run's"))
     command.add_argument(
         "--offsets", choices=("zero", "random"), default="zero", help="position of the first token (default: zero)"
     )
