@@ -266,8 +266,8 @@ concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, cons
 
 // A task whose rows vary in size, so that what is random in one, a few bytes, is kept until it is known where the row begins:
 // kept_bytes(n) is how many at most, keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at`
-// behind it. What is kept may be read kept_margin bytes before its beginning, and read and written as many past its end. Such a
-// task has no `write`.
+// behind it. The first row begins at a multiple of 8 bytes, so those that hold words take a multiple of it. What is kept may be
+// read kept_margin bytes before its beginning, and read and written as many past its end. Such a task has no `write`.
 inline constexpr int64_t kept_margin = 64;
 
 template <class Task>
