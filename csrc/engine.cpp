@@ -220,8 +220,8 @@ int64_t scored_in(const Batch& batch) { return batch.scored_count(); }
 int64_t rows_in(const Batch& batch) { return batch.rows(); }
 int64_t bounds_in(const Batch& batch) { return batch.rows() + 1; }
 
-std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  philox::block(counter.data(), key[0], key[1]);
+std::array<uint32_t, 4> ars_block(std::array<uint32_t, 4> counter, std::array<uint64_t, 2> key) {
+  ars::block(counter.data(), key.data());
   return counter;
 }
 
@@ -359,7 +359,7 @@ PYBIND11_MODULE(_engine, module) {
       .def("next", &next_batch, "the batch of the next step; StopIteration at the end")
       .def("close", &ProcessStream::close, py::call_guard<py::gil_scoped_release>());
 
-  module.def("philox", &philox_words, py::arg("counter"), py::arg("key"), "One Philox 4x32-10 block.");
+  module.def("ars", &ars_block, py::arg("counter"), py::arg("key"), "One ARS 4x32-7 block.");
   module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
              "Words first .. first + count - 1 of a row.");
   module.def("below", &integers_below, py::arg("seed"), py::arg("bound"), py::arg("count"), "Uniform integers in 0..bound-1.");
@@ -369,8 +369,7 @@ PYBIND11_MODULE(_engine, module) {
              "For i in 0..count-1, a uniform integer in 0..bound-i-1.");
   py::enum_<Path>(module, "Path", "For which processors the code in use was compiled.")
       .value("plain", Path::plain)
-      .value("avx2", Path::avx2)
-      .value("avx512", Path::avx512);
+      .value("avx2", Path::avx2);
   module.def("path", [] { return path_in_use.load(); }, "The path in use.");
   module.def("use_path", [](Path wanted) { path_in_use.store(std::min(wanted, best_path())); }, py::arg("wanted"),
              "Changes the path; one that the processor lacks is the best that it has.");

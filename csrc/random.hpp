@@ -1,6 +1,6 @@
 // Counter-based random streams: a word is a pure function of (seed, stream, row, index).
 //
-// Each row has two ranges of Philox blocks that never meet: its content, and its placement (length and offset), so that drawing
+// Each row has two ranges of blocks that never meet: its content, and its placement (length and offset), so that drawing
 // or not drawing a length or an offset cannot change the string.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "philox.hpp"
+#include "ars.hpp"
 
 namespace lengen {
 
@@ -29,7 +29,7 @@ struct PlacementBlock {
 // blocks[rows]: the first placement blocks of consecutive rows.
 inline void draw_placement_blocks(const RowKey& first, int64_t rows, PlacementBlock* blocks) {
   static_assert(sizeof(PlacementBlock) == words_per_block * sizeof(uint32_t));
-  philox_heads(first, rows, placement_block, 1, reinterpret_cast<uint32_t*>(blocks));
+  random_heads(first, rows, placement_block, 1, reinterpret_cast<uint32_t*>(blocks));
 }
 
 // Goes on with a number that may have to be rejected, using the same number of the following placement blocks.
@@ -38,7 +38,7 @@ LENGEN_RARE inline uint64_t settle_slowly(uint64_t draw, uint64_t bound, const R
   for (uint32_t index = placement_block; draw * bound < threshold;) {
     PlacementBlock block;
     uint32_t words[words_per_block];
-    philox::block_of(key, ++index, words);
+    ars::block_of(key, ++index, words);
     std::memcpy(&block, words, sizeof block);
     draw = block.*which;
   }
@@ -118,7 +118,7 @@ class Words {
   static constexpr int64_t refill_blocks = 8, refill_words = words_per_block * refill_blocks;
 
   LENGEN_RARE void refill() {
-    philox_run(key_, block_, refill_blocks, buffer_.data());
+    random_run(key_, block_, refill_blocks, buffer_.data());
     block_ += refill_blocks;
     at_ = buffer_.data();
     end_ = at_ + refill_words;
@@ -128,7 +128,7 @@ class Words {
     uint32_t* const end = out + count;
     out = std::copy(at_, end_, out);
     const int64_t blocks = (end - out) / (words_per_block * refill_blocks) * refill_blocks;
-    philox_run(key_, block_, blocks, out);
+    random_run(key_, block_, blocks, out);
     block_ += static_cast<uint32_t>(blocks);
     out += blocks * words_per_block;
     refill();

@@ -218,7 +218,7 @@ class Heads {
   void draw(const RowKey& first, int64_t blocks) {
     key_ = first;
     blocks_ = std::min(blocks, most_blocks);
-    if (blocks_ > 0) philox_heads(key_, rows_at_once, content_block, blocks_, words_);
+    if (blocks_ > 0) random_heads(key_, rows_at_once, content_block, blocks_, words_);
   }
 
   Words words(int64_t i) const {

@@ -1,7 +1,7 @@
 // The inner loops, and the choice of a path: whatever is inlined into a function marked LENGEN_AVX2 is compiled for AVX2, and
 // once more for plain code (see RowsOf); the processor decides which of the two runs.
 //
-// All paths give the same integers. Everything else in csrc/ but Philox is free of processor-specific code.
+// All paths give the same integers. Everything else in csrc/ but the random blocks of ars.hpp is free of processor-specific code.
 #pragma once
 
 #include <array>
@@ -11,8 +11,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LENGEN_HAS_AVX2_PATH 1
-#define LENGEN_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt")))
-#define LENGEN_AVX512 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,avx512f,avx512vl")))
+#define LENGEN_AVX2 __attribute__((target("avx2,aes,bmi,bmi2,lzcnt,popcnt")))
 #else
 #define LENGEN_HAS_AVX2_PATH 0
 #endif
@@ -25,25 +24,22 @@ namespace lengen {
 
 // ---- which path ----
 
-// Code for any processor; for AVX2; and the same with Philox for AVX-512, whose one instruction for two exclusive ors it is made of.
-enum class Path { plain, avx2, avx512 };
+// Code for any processor, and for AVX2 with what processors that have it have too.
+enum class Path { plain, avx2 };
 
 // The best path of this processor.
 inline Path best_path() {
 #if LENGEN_HAS_AVX2_PATH
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-                    __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
-  if (!avx2) return Path::plain;
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Path::avx512 : Path::avx2;
-#else
-  return Path::plain;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
+  if (avx2) return Path::avx2;
 #endif
+  return Path::plain;
 }
 
 inline std::atomic<Path> path_in_use{best_path()};
 
-inline bool use_avx2() { return path_in_use.load(std::memory_order_relaxed) != Path::plain; }
-inline bool use_avx512() { return path_in_use.load(std::memory_order_relaxed) == Path::avx512; }
+inline bool use_avx2() { return path_in_use.load(std::memory_order_relaxed) == Path::avx2; }
 
 // ---- loops that the compiler vectorises by itself, for the path of the function they are inlined into ----
 

@@ -33,7 +33,7 @@ inline Request request_for(const RowSampler& sampler, int64_t low, int64_t high,
 
 inline void check_request(const RowSampler& sampler, Request request, const std::string& name) {
   const Batch expected = sample_rows(sampler, request);
-  for (const Path path : {Path::plain, Path::avx2, Path::avx512}) {
+  for (const Path path : {Path::plain, Path::avx2}) {
     path_in_use = std::min(path, best_path());
     for (const int threads : {1, 2, 5}) {
       request.threads = threads;

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cache
 
 from field_twins import letters
-from twins import LENGTH, MASK32, PLACEMENT, Words, exact_ones, philox
+from twins import LENGTH, MASK32, PLACEMENT, Words, ars, exact_ones
 
 from lengen_fast.automata import Automaton
 from lengen_fast.counters import CounterMachine
@@ -33,7 +33,7 @@ def string(language: Language, words: Words, n: int, distribution: str) -> list[
 
 def weighted_length(lengths, thresholds, seed: int, stream: int, row: int) -> int:
     """One of some lengths by the cumulative chances, times 2^64, of each."""
-    words = philox([PLACEMENT, row, stream & MASK32, stream >> 32], [seed & MASK32, seed >> 32])
+    words = ars([PLACEMENT, row, stream & MASK32, stream >> 32], [seed, 0])
     draw = words[2 * LENGTH] | words[2 * LENGTH + 1] << 32
     return lengths[bisect_right([int(each) for each in thresholds[:-1]], draw)]
 

@@ -43,40 +43,34 @@ def plain_code():
     _engine.use_path(before)
 
 
-# ---- Philox ----
+# ---- ARS ----
 
-# Published with Random123 (kat_vectors, philox4x32 10).
-KNOWN_ANSWERS = [
-    (
-        [0x00000000, 0x00000000, 0x00000000, 0x00000000],
-        [0x00000000, 0x00000000],
-        [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
-    ),
-    (
-        [0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF],
-        [0xFFFFFFFF, 0xFFFFFFFF],
-        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
-    ),
-    (
-        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
-        [0xA4093822, 0x299F31D0],
-        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
-    ),
-]
+# What Random123 gives for one counter and key, by rounds, as the tests of its port to Julia have it (Random123.jl). Seven
+# is this engine's.
+ARS_COUNTER = [0x0D0DFEFC, 0xB4760719, 0x4F7B9227, 0x9799B5D5]
+ARS_KEY = [0x5A7DA274D3B8146A, 0x07B8E4B6AA98EC24]
+ARS_WORDS = {
+    1: [0x331396EF, 0xE548EF12, 0x07B64224, 0x1A0B14C7],
+    2: [0xA22E8AE1, 0x8336318B, 0x70690F71, 0x3CED8E09],
+    3: [0x2C32FC19, 0x67C84164, 0x006319E8, 0xB6621A8B],
+    7: [0x8B660AF7, 0x17FBD9CF, 0xE0A5E9F8, 0xA24F3026],
+    10: [0xBAD2F9A2, 0x4E287697, 0xF996ED82, 0xAC35DF44],
+}
 
 
-@pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
-def test_philox_gives_the_known_answers(counter, key, words):
-    assert _engine.philox(counter, key) == words
-    assert twins.philox(counter, key) == words
+@pytest.mark.parametrize("rounds", ARS_WORDS)
+def test_ars_gives_the_known_answers(rounds):
+    assert twins.ars(ARS_COUNTER, ARS_KEY, rounds) == ARS_WORDS[rounds]
+    if rounds == 7:
+        assert _engine.ars(ARS_COUNTER, ARS_KEY) == ARS_WORDS[rounds]
 
 
-@given(st.lists(words32, min_size=4, max_size=4), st.lists(words32, min_size=2, max_size=2))
-def test_philox_equals_its_twin(counter, key):
-    assert _engine.philox(counter, key) == twins.philox(counter, key)
+@given(st.lists(words32, min_size=4, max_size=4), st.lists(words64, min_size=2, max_size=2))
+def test_ars_equals_its_twin(counter, key):
+    assert _engine.ars(counter, key) == twins.ars(counter, key)
 
 
-@pytest.mark.parametrize("path", ["plain", "avx2", "avx512"])
+@pytest.mark.parametrize("path", ["plain", "avx2"])
 @given(seed=words64, stream=words64, row=words32, first=st.integers(0, 40), count=st.integers(0, 70))
 def test_words_of_a_row_equal_the_twin(path, seed, stream, row, first, count):
     before = _engine.path()
@@ -101,7 +95,7 @@ def test_bounded_integers_equal_the_twin(seed, bound):
 def test_rejected_placements_are_drawn_again_from_the_next_block(seed, bound):
     def following(half: int) -> int:
         for block in itertools.count(twins.PLACEMENT + 1):
-            words = twins.philox([block, 0, 0, 0], [seed & twins.MASK32, seed >> 32])
+            words = twins.ars([block, 0, 0, 0], [seed, 0])
             product = (words[2 * half] | words[2 * half + 1] << 32) * bound
             if product & twins.MASK64 >= 2**64 % bound:
                 return product >> 64
@@ -245,10 +239,9 @@ def test_plain_code_gives_the_same_rows(name, distribution, plain_code):
     long = chosen.reachable(2998, 3000)[0]
     assert _engine.path() == _engine.Path.plain
     plain = draw()
-    for path in (_engine.Path.avx2, _engine.Path.avx512):
-        _engine.use_path(path)
-        for one, other in zip(plain, draw(), strict=True):
-            assert_same(one, other)
+    _engine.use_path(_engine.Path.avx2)
+    for one, other in zip(plain, draw(), strict=True):
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,33 +14,59 @@ LENGTH, OFFSET = 0, 1
 LETTERS = 26
 
 
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """One Philox 4x32-10 block."""
-    counter, key = list(counter), list(key)
-    for _ in range(10):
-        product_0, product_1 = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
-        counter = [
-            product_1 >> 32 ^ counter[1] ^ key[0],
-            product_1 & MASK32,
-            product_0 >> 32 ^ counter[3] ^ key[1],
-            product_0 & MASK32,
+def _times(one: int, other: int) -> int:
+    """Product in the field of 256 elements that AES uses."""
+    product = 0
+    for bit in range(8):
+        product ^= one << bit if other >> bit & 1 else 0
+    for bit in range(14, 7, -1):
+        product ^= 0x11B << bit - 8 if product >> bit & 1 else 0
+    return product
+
+
+def _substitute(byte: int) -> int:
+    """FIPS 197, section 5.1.1."""
+    inverse = next((x for x in range(256) if _times(x, byte) == 1), 0)
+    return 0x63 ^ functools.reduce(operator.xor, ((inverse << by | inverse >> 8 - by) & 255 for by in range(5)))
+
+
+SUBSTITUTES = [_substitute(byte) for byte in range(256)]
+MIXED = [  # of a byte in row r, the column that its substitute becomes
+    [sum(_times(SUBSTITUTES[byte], (2, 1, 1, 3)[(row - r) % 4]) << 8 * row for row in range(4)) for byte in range(256)]
+    for r in range(4)
+]
+PLAIN = [[SUBSTITUTES[byte] << 8 * r for byte in range(256)] for r in range(4)]
+
+
+def ars(counter: list[int], key: list[int], rounds: int = 7) -> list[int]:
+    """One ARS 4x32 block, of a counter of four words and a key of two 64-bit words."""
+    low, high = key
+    state = [x ^ k for x, k in zip(counter, (low & MASK32, low >> 32, high & MASK32, high >> 32), strict=True)]
+    for images in [MIXED] * (rounds - 1) + [PLAIN]:
+        low, high = (low + 0x9E3779B97F4A7C15) & MASK64, (high + 0xBB67AE8584CAA73B) & MASK64
+        state = [
+            images[0][state[c] & 255]
+            ^ images[1][state[(c + 1) % 4] >> 8 & 255]
+            ^ images[2][state[(c + 2) % 4] >> 16 & 255]
+            ^ images[3][state[(c + 3) % 4] >> 24]
+            ^ k
+            for c, k in enumerate((low & MASK32, low >> 32, high & MASK32, high >> 32))
         ]
-        key = [(key[0] + 0x9E3779B9) & MASK32, (key[1] + 0xBB67AE85) & MASK32]
-    return counter
+    return state
 
 
 class Words:
     """The content words of one row, in order."""
 
     def __init__(self, seed: int, stream: int, row: int) -> None:
-        self.key = [seed & MASK32, seed >> 32]
+        self.key = [seed, 0]
         self.rest = [row, stream & MASK32, stream >> 32]
         self.block = 0
         self.ready: list[int] = []
 
     def next(self) -> int:
         if not self.ready:
-            self.ready = philox([self.block, *self.rest], self.key)
+            self.ready = ars([self.block, *self.rest], self.key)
             self.block += 1
         return self.ready.pop(0)
 
@@ -82,7 +110,7 @@ class Words:
 def placement(seed: int, stream: int, row: int, which: int, bound: int) -> int:
     """Uniform in 0..bound-1 from half a block: the first half for the length, the second for the offset."""
     for block in itertools.count(PLACEMENT):
-        words = philox([block, row, stream & MASK32, stream >> 32], [seed & MASK32, seed >> 32])
+        words = ars([block, row, stream & MASK32, stream >> 32], [seed, 0])
         product = (words[2 * which] | words[2 * which + 1] << 32) * bound
         if product & MASK64 >= 2**64 % bound:
             return product >> 64
