@@ -41,7 +41,7 @@ void require_finite(const std::vector<float>& values, const char* what) {
 
 std::vector<int64_t> bounds_of(int64_t sequences) {
   std::vector<int64_t> bounds{0};
-  for (int64_t i = 0; i < sequences; ++i) bounds.push_back(bounds.back() + pick({0, 1, 2, 5, 6, 7, 8, 9, 31, 47, 48, 49, 70}));
+  for (int64_t i = 0; i < sequences; ++i) bounds.push_back(bounds.back() + pick({0, 1, 2, 5, 6, 7, 8, 9, 31, 47, 48, 49, 95, 97, 300}));
   if (bounds.back() == 0) bounds.back() = 1;
   return bounds;
 }
@@ -64,7 +64,7 @@ void attend() {
                   width,     bounds.data(), choose ? chosen.data() : nullptr,
                   queries,   {q.data(), heads * width, width}, {k.data(), key_heads * width, width},
                   {v.data(), key_heads * width, width}, 0.3f};
-  problem.window = pick({0, 0, 1, 9});
+  problem.window = pick({0, 0, 1, 9, 150});
   const bool with_table = pick({0, 1}) == 1, with_key_bias = pick({0, 1}) == 1, with_scale = pick({0, 1}) == 1;
   if (with_table) {
     problem.bias = {table.data(), slope.data(), models, table_width, static_cast<Beyond>(pick({0, 1, 2}))};
@@ -96,7 +96,7 @@ void attend() {
 }
 
 void look_up() {
-  const int64_t sequences = pick({1, 3, 40}), width = pick({1, 16, 40}), vocabulary = 5, context = pick({0, 80}), threads = pick({1, 3});
+  const int64_t sequences = pick({1, 3, 40}), width = pick({1, 16, 40}), vocabulary = 5, context = pick({0, 400}), threads = pick({1, 3});
   const auto bounds = bounds_of(sequences);
   const int64_t rows = bounds.back();
   std::vector<int64_t> tokens(static_cast<size_t>(rows)), offsets(static_cast<size_t>(sequences));

@@ -170,13 +170,30 @@ def test_every_term_of_the_batched_layout_in_any_strides(device, batch, length, 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(
-    "length", [0, 1, 2, 5, 6, 7, 8, 9, 15, 16, 17, 47, 48, 49, 63, 64, 65, 96, 97, 255, 256, 257, 300]
+    "length", [0, 1, 2, 5, 6, 7, 8, 9, 15, 16, 17, 47, 48, 49, 63, 64, 65, 95, 96, 97, 255, 256, 257, 300, 513]
 )
-@pytest.mark.parametrize("window", [None, 1, 16, 17])
+@pytest.mark.parametrize("window", [None, 1, 16, 17, 150])
 def test_lengths_around_the_edges_of_a_tile(length, window, dtype, device):
     q, k, v = draw(3, length, 2, 4, dtype=dtype, device=device).unbind()
     terms = draw_terms(OPTIONS, (length,), 2, 33, dtype=dtype, device=device)
     assert_terms_agree(q, k, v, terms, window=window)
+
+
+@pytest.mark.parametrize("rise", [0.5, -0.5])
+def test_the_largest_logit_may_come_first_or_last(rise, device):
+    """However far apart the logits of a long row are, and in whichever order they come."""
+    q, k, v = draw(3, 700, 2, 4, dtype=torch.float32, device=device).unbind()
+    key_bias = rise * torch.arange(700.0, device=device).unsqueeze(1).expand(700, 2)
+    assert_terms_agree(q, k, v, {"key_bias": key_bias})
+
+
+def test_keys_that_no_row_may_see(device):
+    """A bias of minus infinity for the first 300 keys: those behind them get all the weight."""
+    q, k, v = draw(3, 700, 2, 4, dtype=torch.float32, device=device).unbind()
+    key_bias = torch.zeros(700, 2, device=device).index_fill(0, torch.arange(300, device=device), -torch.inf)
+    rows = torch.arange(300, 700, device=device)
+    out = attention(q[rows], k, v, key_bias=key_bias, query_rows=rows)
+    torch.testing.assert_close(out, attention(q[300:], k[300:], v[300:]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)

@@ -45,8 +45,8 @@ def plain_code():
 
 # ---- ARS ----
 
-# What Random123 gives for one counter and key, by rounds, as the tests of its port to Julia have it (Random123.jl). Seven
-# is this engine's.
+# By rounds, what Random123 gives for one counter and key, as the tests of its port to Julia, Random123.jl, have it.
+# The engine's are seven.
 ARS_COUNTER = [0x0D0DFEFC, 0xB4760719, 0x4F7B9227, 0x9799B5D5]
 ARS_KEY = [0x5A7DA274D3B8146A, 0x07B8E4B6AA98EC24]
 ARS_WORDS = {

@@ -1,8 +1,9 @@
-// Exact causal attention of packed sequences in fp32, forward and backward, by blocks of query rows.
+// Exact causal attention of packed sequences in fp32, forward and backward, by blocks of query rows and stretches of keys.
 //
-// A block's scores against all of its keys stand in a small buffer, so nothing of size T x T is made and the softmax is the plain
-// one: the row maximum subtracted, the division at the end. Keys and values are read where they lie; only a transposed copy of
-// the keys (and, backward, of the values) is made. Each sum has one order, whatever the number of threads.
+// A block's scores against a stretch of its keys stand in a small buffer, so nothing of size T x T is made and what is read again
+// and again stays in a core's own cache. The softmax is the plain one: the row maximum subtracted, where it grows from stretch to
+// stretch what was summed before multiplied, and the division at the end. Keys and values are read where they lie; only a
+// transposed copy of the keys (and, backward, of the values) is made. Each sum has one order, whatever the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -15,41 +16,37 @@
 
 namespace lengen::cpu {
 
-// scores[query - begin][key - low] of a block = left (rows of the block) times right (across).
-inline void multiply_across(const Block& block, const Panel& left, const float* across, int64_t across_row, int64_t width,
-                            float* scores) {
-  const int64_t row = block.row_of_buffer();
-  block.for_each_stretch([&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
-    product(count, key_end - key, left.at(first), left.row, 1, across + key, across_row, width,
-            scores + (first - block.begin) * row + key - block.low, row, false);
+// scores (rows of the block, keys of the stretch) = left (rows of the block) times right (across).
+inline void multiply_across(const Stretch& stretch, const Panel& left, const Across& across, float* scores) {
+  stretch.for_each_run([&](int64_t first, int64_t count, int64_t key, int64_t key_end, bool) {
+    product(count, key_end - key, left.at(first), left.row, 1, across.at(key), across.row, across.width,
+            stretch.in(scores, first) + key - stretch.low, stretch.row_of_buffer(), false);
   });
 }
 
-// out (rows of the block) = weights times right (rows of keys from job.low).
-inline void multiply_down(const Block& block, const float* weights, const Panel& right, int64_t keys, int64_t width,
+// out (rows of the block) = weights times right (rows of keys from job.low), or += from a tile's second stretch on.
+inline void multiply_down(const Stretch& stretch, float* weights, const Panel& right, int64_t keys, int64_t width,
                           const Panel& out) {
-  const int64_t row = block.row_of_buffer();
-  block.for_each_stretch([&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
-    const bool add = key > block.tile_low(first);
-    product(count, whole_vectors(width), weights + (first - block.begin) * row + key - block.low, row, 1, right.at(key), right.row,
-            std::min(key_end, keys) - key, out.at(first), out.row, add);
+  stretch.for_each_run([&](int64_t first, int64_t count, int64_t key, int64_t key_end, bool begins) {
+    product(count, whole_vectors(width), stretch.in(weights, first) + key - stretch.low, stretch.row_of_buffer(), 1, right.at(key),
+            right.row, std::min(key_end, keys) - key, out.at(first), out.row, !begins);
   });
 }
 
 // out (rows of keys from job.low) += weights transposed times right (rows of the block).
-inline void multiply_back(const Block& block, const float* weights, const Panel& right, int64_t keys, int64_t width,
+inline void multiply_back(const Stretch& stretch, float* weights, const Panel& right, int64_t keys, int64_t width,
                           const Panel& out) {
   constexpr int64_t half = lanes / 2;
-  const int64_t row = block.row_of_buffer();
+  const Block& block = stretch.block;
   int64_t first = block.begin, end = block.begin;
-  for (int64_t key = block.low; key < std::min(block.high, keys); key += half) {
+  for (int64_t key = stretch.low; key < std::min(stretch.high, keys); key += half) {
     const int64_t vector = key / lanes * lanes;
     while (first < block.end && block.tile_high(std::min(block.end, first + tile_rows) - 1) <= vector) first += tile_rows;
     while (end < block.end && block.tile_low(end) <= vector) end += tile_rows;
     const int64_t last = std::min(end, block.end);
     if (first >= last) continue;
-    product(std::min(half, keys - key), whole_vectors(width), weights + (first - block.begin) * row + key - block.low, 1, row,
-            right.at(first), right.row, last - first, out.at(key), out.row, true);
+    product(std::min(half, keys - key), whole_vectors(width), stretch.in(weights, first) + key - stretch.low, 1,
+            stretch.row_of_buffer(), right.at(first), right.row, last - first, out.at(key), out.row, true);
   }
 }
 
@@ -68,7 +65,7 @@ inline void run_forward(const Job& job, const Output& output) {
   const Problem& problem = job.problem;
   Scratch& scratch = Scratch::of_this_thread();
   const int64_t width = problem.width, keys = job.high - job.low;
-  const Keys across(job, scratch);
+  const Keys keys_across(job, scratch);
   const int64_t q_row = job.query_stride(problem.q.row, problem.q.head), out_row = job.query_stride(output.out.row, output.out.head);
   const Panel v = read_panel(problem.v.at(job.first_key + job.low, job.key_head()), problem.v.row, keys, width, scratch.v);
   float* const out_data = job.query(output.out, 0);
@@ -77,17 +74,21 @@ inline void run_forward(const Job& job, const Output& output) {
   const Panel out = whole ? Panel{out_data, out_row} : Panel{scratch.out.of(job.end * whole_vectors(width)), whole_vectors(width)};
   for (int64_t begin = job.begin; begin < job.end; begin += block_rows) {
     const Block block(job, begin);
-    const int64_t row = block.row_of_buffer();
-    float* const scores = scratch.scores.of((block.end - block.begin) * row);
-    multiply_across(block, q, across.across, across.across_row, width, scores);
-    block.for_each_tile(block.low, block.high, [&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
-      for (int64_t query = first; query < first + count; ++query) {
-        const ScoreRow score_row = across.row(query, factor_of(job, query)).from(block.low);
-        exponentiate_row(score_row, scores + (query - block.begin) * row, key - block.low, key_end - block.low,
-                         output.softmax[index_of(job, query)]);
-      }
+    for (int64_t query = block.begin; query < block.end; ++query) output.softmax[index_of(job, query)] = {-infinity, 0.0f};
+    for_each_stretch(block, [&](const Stretch& stretch) {
+      float* const scores = scratch.scores.of(stretch.size_of_buffer());
+      multiply_across(stretch, q, keys_across.across, scores);
+      stretch.for_each_tile([&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
+        for (int64_t query = first; query < first + count; ++query) {
+          const ScoreRow score_row = keys_across.row(query, factor_of(job, query)).from(stretch.low);
+          float decay;
+          exponentiate_row(score_row, stretch.in(scores, query), key - stretch.low, key_end - stretch.low,
+                           output.softmax[index_of(job, query)], decay);
+          if (key > block.tile_low(first) && decay != 1) multiply(out.at(query), whole_vectors(width), decay);
+        }
+      });
+      multiply_down(stretch, scores, v, keys, width, out);
     });
-    multiply_down(block, scores, v, keys, width, out);
     for (int64_t query = block.begin; query < block.end; ++query) {
       divide(out.at(query), whole_vectors(width), output.softmax[index_of(job, query)].total);
     }
@@ -109,7 +110,7 @@ inline void run_backward(const Job& job, const Gradients& gradients, const Share
   const Problem& problem = job.problem;
   Scratch& scratch = Scratch::of_this_thread();
   const int64_t width = problem.width, keys = job.high - job.low, queries = job.end;
-  const Keys across(job, scratch);
+  const Keys keys_across(job, scratch);
   const int64_t q_row = job.query_stride(problem.q.row, problem.q.head);
   const int64_t dq_row = job.query_stride(gradients.q.row, gradients.q.head);
   const int64_t grad_out_row = job.query_stride(gradients.grad_out.row, gradients.grad_out.head);
@@ -118,51 +119,58 @@ inline void run_backward(const Job& job, const Gradients& gradients, const Share
   const Panel grad_out = read_panel(job.query(gradients.grad_out, 0), grad_out_row, queries, width, scratch.grad_out);
   float* const dq_data = job.query(gradients.q, 0);
   const Panel dq = write_panel(dq_data, dq_row, queries, width, scratch.dq);
-  float* const values_across = scratch.values_across.of(width * across.across_row);
-  transpose(problem.v.at(job.first_key + job.low, job.key_head()), problem.v.row, keys, width, values_across, across.across_row);
+  const Across values_across(problem.v.at(job.first_key + job.low, job.key_head()), problem.v.row, keys, width,
+                             scratch.values_across);
   const Panel dk{shares.k.at(job.low), shares.k.row}, dv{shares.v.at(job.low), shares.v.row};
-  float* by_distance = nullptr;  // as across.by_distance
+  float* by_distance = nullptr;  // as keys_across.by_distance
   if (shares.distance != nullptr) {
     by_distance = scratch.bias_gradient.of(distances_of(job));
     std::fill_n(by_distance, distances_of(job), 0.0f);
   }
   float* key_bias = nullptr;
   if (shares.key_bias != nullptr) {
-    key_bias = scratch.key_bias_gradient.of(across.across_row);
-    std::fill_n(key_bias, across.across_row, 0.0f);
+    key_bias = scratch.key_bias_gradient.of(whole_vectors(keys));
+    std::fill_n(key_bias, whole_vectors(keys), 0.0f);
   }
   for (int64_t begin = job.begin; begin < job.end; begin += block_rows) {
     const Block block(job, begin);
-    const int64_t row = block.row_of_buffer();
-    float* const scores = scratch.scores.of((block.end - block.begin) * row);
-    float* const products = scratch.products.of((block.end - block.begin) * row);
-    multiply_across(block, q, across.across, across.across_row, width, scores);
-    multiply_across(block, grad_out, values_across, across.across_row, width, products);
-    block.for_each_tile(block.low, block.high, [&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
-      for (int64_t query = first; query < first + count; ++query) {
-        float delta;
-        dot(job.query(gradients.grad_out, query), job.query(gradients.out, query), width, delta);
-        const ScoreRow score_row = across.row(query, factor_of(job, query)).from(block.low);
-        ScoreRowGradients row_gradients{nullptr, nullptr, 0.0f};
-        if (key_bias != nullptr) row_gradients.key_bias = key_bias + block.low;
-        if (by_distance != nullptr) {
-          row_gradients.distance_bias = by_distance + (across.longest - job.last_of(query)) + job.low + block.low;
+    float deltas[block_rows], of_factors[block_rows] = {};
+    for (int64_t query = block.begin; query < block.end; ++query) {
+      dot(job.query(gradients.grad_out, query), job.query(gradients.out, query), width, deltas[query - block.begin]);
+    }
+    for_each_stretch(block, [&](const Stretch& stretch) {
+      float* const scores = scratch.scores.of(stretch.size_of_buffer());
+      float* const products = scratch.products.of(stretch.size_of_buffer());
+      multiply_across(stretch, q, keys_across.across, scores);
+      multiply_across(stretch, grad_out, values_across, products);
+      stretch.for_each_tile([&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
+        for (int64_t query = first; query < first + count; ++query) {
+          const ScoreRow score_row = keys_across.row(query, factor_of(job, query)).from(stretch.low);
+          ScoreRowGradients row_gradients{nullptr, nullptr, of_factors[query - block.begin]};
+          if (key_bias != nullptr) row_gradients.key_bias = key_bias + stretch.low;
+          if (by_distance != nullptr) {
+            row_gradients.distance_bias = by_distance + (keys_across.longest - job.last_of(query)) + job.low + stretch.low;
+          }
+          differentiate_row(score_row, stretch.in(scores, query), stretch.in(products, query), key - stretch.low,
+                            key_end - stretch.low, gradients.softmax[index_of(job, query)], deltas[query - block.begin],
+                            row_gradients);
         }
-        const int64_t at = (query - block.begin) * row;
-        differentiate_row(score_row, scores + at, products + at, key - block.low, key_end - block.low,
-                          gradients.softmax[index_of(job, query)], delta, row_gradients);
-        if (gradients.logit_scale.data != nullptr) *job.query(gradients.logit_scale, query) = row_gradients.factor * problem.scale;
-      }
+      });
+      multiply_down(stretch, products, k, keys, width, dq);
+      multiply_back(stretch, products, q, keys, width, dk);
+      multiply_back(stretch, scores, grad_out, keys, width, dv);
     });
-    multiply_down(block, products, k, keys, width, dq);
-    multiply_back(block, products, q, keys, width, dk);
-    multiply_back(block, scores, grad_out, keys, width, dv);
+    if (gradients.logit_scale.data != nullptr) {
+      for (int64_t query = block.begin; query < block.end; ++query) {
+        *job.query(gradients.logit_scale, query) = of_factors[query - block.begin] * problem.scale;
+      }
+    }
   }
   if (dq.data != dq_data) {
     for (int64_t query = job.begin; query < job.end; ++query) std::copy_n(dq.at(query), width, dq_data + query * dq_row);
   }
   if (by_distance != nullptr) {
-    for (int64_t distance = 0; distance < job.high; ++distance) shares.distance[distance] += by_distance[across.longest - distance];
+    for (int64_t distance = 0; distance < job.high; ++distance) shares.distance[distance] += by_distance[keys_across.longest - distance];
   }
   if (key_bias != nullptr) add_to(shares.key_bias + job.low, key_bias, keys);
 }

@@ -13,8 +13,8 @@
 
 namespace lengen::cpu {
 
-inline constexpr int64_t block_rows = 48;     // queries of a block, a multiple of tile_rows
-inline constexpr int64_t block_keys = 256;    // keys whose columns stay in cache while a block's rows pass
+inline constexpr int64_t block_rows = 96;     // queries of a block, a multiple of tile_rows
+inline constexpr int64_t stretch_keys = 256;  // keys whose scores with a block's rows, and whose columns, stay in cache
 inline constexpr int64_t rows_of_a_part = 512;
 inline constexpr int64_t most_parts = 4;      // into which the queries of one sequence and head are divided among threads
 inline constexpr int64_t enough_jobs = 8;     // sequences and heads from which no sequence is divided
@@ -107,8 +107,9 @@ class Memory {
   int64_t size_ = 0;
 };
 
-// Floats of so many that fill whole cache lines.
-inline int64_t whole_lines(int64_t count) { return (count + wide_lanes - 1) / wide_lanes * wide_lanes; }
+// So many floats or more that fill an odd number of cache lines: the lines of one column then lie in different sets of a cache,
+// where a power of two would have them drive each other out.
+inline int64_t odd_lines(int64_t count) { return ((count + wide_lanes - 1) / wide_lanes | 1) * wide_lanes; }
 
 struct Scratch {
   Memory keys_across, values_across, scores, products, bias, bias_gradient, key_bias, key_bias_gradient;
@@ -120,6 +121,8 @@ struct Scratch {
   }
 };
 
+inline constexpr int64_t many_rows = 256;  // from which they are copied to lines that keep out of each other's way
+
 // Rows of one sequence and head whose width is a whole number of vectors: themselves, or a padded copy.
 struct Panel {
   float* data;
@@ -130,11 +133,14 @@ struct Panel {
 
 inline Panel read_panel(const float* data, int64_t row, int64_t rows, int64_t width, Memory& memory) {
   const int64_t padded = whole_vectors(width);
-  if (padded == width) return {const_cast<float*>(data), row};
-  float* const copy = memory.of(rows * padded);
-  std::fill_n(copy, rows * padded, 0.0f);
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(data + r * row, width, copy + r * padded);
-  return {copy, padded};
+  if (padded == width && rows < many_rows) return {const_cast<float*>(data), row};
+  const int64_t to_row = rows < many_rows ? padded : odd_lines(width);
+  float* const copy = memory.of(rows * to_row);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy_n(data + r * row, width, copy + r * to_row);
+    std::fill(copy + r * to_row + width, copy + r * to_row + padded, 0.0f);
+  }
+  return {copy, to_row};
 }
 
 inline Panel write_panel(float* data, int64_t row, int64_t rows, int64_t width, Memory& memory) {
@@ -232,20 +238,34 @@ inline int64_t distances_of(const Job& job) {
   return job.high + (job.problem.query_rows == nullptr ? tile_rows : job.high) + 2 * lanes;
 }
 
-// The keys low..high-1 of a job, across: [width][key - low], and the biases by key.
+// Rows of one sequence and head across: of each `stretch_keys` of them [width][rows], so that a column is never far from the next.
+struct Across {
+  float* data;
+  int64_t width, row;
+
+  Across(const float* from, int64_t from_row, int64_t rows, int64_t width, Memory& memory)
+      : width(width), row(odd_lines(std::min(rows, stretch_keys))) {
+    data = memory.of((rows + stretch_keys - 1) / stretch_keys * width * row);
+    for (int64_t r = 0; r < rows; r += stretch_keys) {
+      transpose(from + r * from_row, from_row, std::min(stretch_keys, rows - r), width, data + r / stretch_keys * width * row, row);
+    }
+  }
+
+  float* at(int64_t r) const { return data + r / stretch_keys * width * row + r % stretch_keys; }
+};
+
+// The keys low..high-1 of a job, across, and the biases by key.
 struct Keys {
   const Job& job;
-  float* across;
-  int64_t across_row;
+  Across across;
   const float* key_bias = nullptr;  // [high - low] and the rest of its last vector
   const float* by_distance = nullptr;
   int64_t longest = 0;  // by_distance[x] is the bias of distance longest - x
 
-  Keys(const Job& job, Scratch& scratch) : job(job), across_row(whole_lines(job.high - job.low)) {
-    across = scratch.keys_across.of(job.problem.width * across_row);
-    const auto& k = job.problem.k;
-    transpose(k.at(job.first_key + job.low, job.key_head()), k.row, job.high - job.low, job.problem.width, across, across_row);
-    if (job.problem.key_bias.data != nullptr) gather_key_bias(scratch.key_bias.of(across_row));
+  Keys(const Job& job, Scratch& scratch)
+      : job(job), across(job.problem.k.at(job.first_key + job.low, job.key_head()), job.problem.k.row, job.high - job.low,
+                         job.problem.width, scratch.keys_across) {
+    if (job.problem.key_bias.data != nullptr) gather_key_bias(scratch.key_bias.of(whole_vectors(job.high - job.low)));
     if (job.problem.bias.table != nullptr) spread_table(scratch.bias);
   }
 
@@ -259,7 +279,7 @@ struct Keys {
   void gather_key_bias(float* to) {
     const auto& from = job.problem.key_bias;
     for (int64_t key = 0; key < job.high - job.low; ++key) to[key] = *from.at(job.first_key + job.low + key, job.head);
-    std::fill(to + (job.high - job.low), to + across_row, 0.0f);
+    std::fill(to + (job.high - job.low), to + whole_vectors(job.high - job.low), 0.0f);
     key_bias = to;
   }
 
@@ -295,7 +315,6 @@ struct Block {
 
   int64_t tile_low(int64_t first) const { return (job.first_of(first) - job.low) / lanes * lanes; }
   int64_t tile_high(int64_t last) const { return whole_vectors(job.last_of(last) + 1 - job.low); }
-  int64_t row_of_buffer() const { return whole_lines(high - low); }
 
   // Calls visit(first query, count, first key, last key + 1), for the part of every tile in keys from..to-1.
   template <class Visit>
@@ -306,12 +325,48 @@ struct Block {
       if (key_begin < key_end) visit(first, count, key_begin, key_end);
     }
   }
+};
 
-  // The same by stretches of keys, so that what belongs to a stretch stays in cache.
+// The keys low..high-1 of a block, whole vectors, of which something stands in a buffer for each of its rows.
+struct Stretch {
+  const Block& block;
+  int64_t low, high;
+
+  int64_t row_of_buffer() const { return odd_lines(high - low); }
+  int64_t size_of_buffer() const { return (block.end - block.begin) * row_of_buffer(); }
+  // Of `low`, for one row.
+  float* in(float* buffer, int64_t query) const { return buffer + (query - block.begin) * row_of_buffer(); }
+
   template <class Visit>
-  void for_each_stretch(Visit&& visit) const {
-    for (int64_t from = low; from < high; from += block_keys) for_each_tile(from, std::min(high, from + block_keys), visit);
+  void for_each_tile(Visit&& visit) const {
+    block.for_each_tile(low, high, visit);
+  }
+
+  // The same for neighbouring tiles with the same keys, all of them as one, if they also agree whether these are their first keys.
+  template <class Visit>
+  void for_each_run(Visit&& visit) const {
+    int64_t run_first = 0, run_count = 0, run_key = 0, run_end = 0;
+    bool run_begins = false;
+    for_each_tile([&](int64_t first, int64_t count, int64_t key, int64_t key_end) {
+      const bool begins = key == block.tile_low(first);
+      if (run_count > 0 && key == run_key && key_end == run_end && begins == run_begins) {
+        run_count += count;
+        return;
+      }
+      if (run_count > 0) visit(run_first, run_count, run_key, run_end, run_begins);
+      run_first = first, run_count = count, run_key = key, run_end = key_end, run_begins = begins;
+    });
+    if (run_count > 0) visit(run_first, run_count, run_key, run_end, run_begins);
   }
 };
+
+// All of them end at multiples of stretch_keys, but for the last.
+template <class Visit>
+void for_each_stretch(const Block& block, Visit&& visit) {
+  for (int64_t low = block.low, high; low < block.high; low = high) {
+    high = std::min(block.high, (low / stretch_keys + 1) * stretch_keys);
+    visit(Stretch{block, low, high});
+  }
+}
 
 }  // namespace lengen::cpu

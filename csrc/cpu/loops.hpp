@@ -226,35 +226,38 @@ LENGEN_INLINE void product_tile(const float* a, int64_t a_row, int64_t a_term, c
   }
 }
 
-template <Path path, int rows>
-LENGEN_INLINE void product_strip(int64_t columns, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
+// The same for any number of rows: what is read of b stays in the nearest cache while they pass.
+template <Path path, class V, int vectors>
+LENGEN_INLINE void product_strip(int64_t rows, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
                                  int64_t terms, float* c, int64_t c_row, bool add) {
-  int64_t n = 0;
-  if constexpr (path == Path::wide) {
-    for (; n + 2 * wide_lanes <= columns; n += 2 * wide_lanes) {
-      product_tile<path, WideFloats, rows, 2>(a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
-    }
+  for (; rows >= tile_rows; rows -= tile_rows, a += tile_rows * a_row, c += tile_rows * c_row) {
+    product_tile<path, V, tile_rows, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
   }
-  for (; n + 2 * lanes <= columns; n += 2 * lanes) {
-    product_tile<path, Floats, rows, 2>(a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
+  switch (rows) {
+    case 5: return product_tile<path, V, 5, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+    case 4: return product_tile<path, V, 4, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+    case 3: return product_tile<path, V, 3, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+    case 2: return product_tile<path, V, 2, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+    case 1: return product_tile<path, V, 1, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
   }
-  if (n < columns) product_tile<path, Floats, rows, 1>(a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
 }
 
 template <Path path>
 LENGEN_INLINE void product_body(int64_t rows, int64_t columns, const float* a, int64_t a_row, int64_t a_term, const float* b,
                                 int64_t b_row, int64_t terms, float* c, int64_t c_row, bool add) {
-  switch (rows) {
-    case 6: return product_strip<path, 6>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 5: return product_strip<path, 5>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 4: return product_strip<path, 4>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 3: return product_strip<path, 3>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 2: return product_strip<path, 2>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 1: return product_strip<path, 1>(columns, a, a_row, a_term, b, b_row, terms, c, c_row, add);
+  int64_t n = 0;
+  if constexpr (path == Path::wide) {
+    for (; n + 2 * wide_lanes <= columns; n += 2 * wide_lanes) {
+      product_strip<path, WideFloats, 2>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
+    }
   }
+  for (; n + 2 * lanes <= columns; n += 2 * lanes) {
+    product_strip<path, Floats, 2>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
+  }
+  if (n < columns) product_strip<path, Floats, 1>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
 }
 
-// c[rows][columns] = or += a b, rows at most tile_rows, columns a multiple of 8; the sum over the terms is made before it is added.
+// c[rows][columns] = or += a b, columns a multiple of 8; the sum over the terms is made before it is added.
 LENGEN_LOOP_WIDE_WHERE(columns >= 2 * wide_lanes && terms >= 24, product,
             (int64_t rows, int64_t columns, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
              int64_t terms, float* c, int64_t c_row, bool add),
@@ -309,10 +312,13 @@ struct Softmax {
 inline constexpr int64_t long_row = 64;  // keys from which wide vectors are worth what joining their sums costs
 inline constexpr int64_t summed_at_once = 256;  // keys, so that a long sum loses little
 
-// scores[begin..end) (whole vectors that hold the row's keys) become exp(score - peak); 0 outside the row.
+// scores[begin..end) (whole vectors of the row's keys, or of those outside it) become exp(score - peak); 0 outside the row. `softmax`
+// is that of the keys before, {-infinity, 0} if there are none, and becomes that of all so far; what was summed with the weights of
+// the keys before is to be multiplied by `decay`.
 template <Path path>
-LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax) {
-  Sums<path> peaks(-infinity);
+LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax,
+                                         float& decay) {
+  Sums<path> peaks(softmax.peak);
   for_each_key<path>(
       row, begin, end,
       [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
@@ -326,13 +332,14 @@ LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int
         peaks.narrow = larger(peaks.narrow, x);
         store(scores + key, x);
       });
-  float total = 0;
-  const float peak = peaks.largest();
+  const float peak = peaks.largest(), subtracted = peak == -infinity ? 0.0f : peak;  // so that nothing seen has weight 0
+  decay = peak == softmax.peak || softmax.peak == -infinity ? 1.0f : exponential(every(softmax.peak - peak))[0];
+  float total = softmax.total * decay;
   for (int64_t block = begin; block < end; block += summed_at_once) {
     Sums<path> sums(0.0f);
     for_each_vector<path>(block, std::min(end, block + summed_at_once), [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
       using V = decltype(vector);
-      const V weights = exponential(load<V>(scores + key) - every_at<path, V>(&peak));
+      const V weights = exponential(load<V>(scores + key) - every_at<path, V>(&subtracted));
       sums.of(vector) += weights;
       store(scores + key, weights);
     });
@@ -341,14 +348,15 @@ LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int
   softmax = {peak, total};
 }
 
-LENGEN_LOOP_WIDE_WHERE(end - begin >= long_row, exponentiate_row, (const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax),
-            (row, scores, begin, end, softmax))
+LENGEN_LOOP_WIDE_WHERE(end - begin >= long_row, exponentiate_row,
+            (const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax, float& decay),
+            (row, scores, begin, end, softmax, decay))
 
 // What the backward pass of one row adds to; each pointer is indexed by the key, or null.
 struct ScoreRowGradients {
   float* key_bias;
   float* distance_bias;
-  float factor;  // d loss / d factor of the row
+  float& factor;  // d loss / d factor of the row
 };
 
 // scores[begin..end) become the weights, and products (output gradient times values) the gradients of the unscaled scores.
@@ -381,7 +389,7 @@ LENGEN_INLINE void differentiate_row_body(const ScoreRow& row, float* scores, fl
         const Floats slope = where_seen(row, key, weights * (load(products + key) - every_at<path>(&delta)), every(0.0f));
         differentiate(score, weights, slope, key);
       });
-  gradients.factor = of_factor.total();
+  gradients.factor += of_factor.total();
 }
 
 LENGEN_LOOP_WIDE_WHERE(end - begin >= long_row, differentiate_row,
@@ -401,6 +409,17 @@ LENGEN_INLINE void divide_body(float* values, int64_t count, const float& by) {
 }
 
 LENGEN_LOOP(divide, (float* values, int64_t count, const float& by), (values, count, by))
+
+// Whole vectors of values, each multiplied.
+template <Path path>
+LENGEN_INLINE void multiply_body(float* values, int64_t count, const float& by) {
+  for_each_vector<path>(0, count, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
+    using V = decltype(vector);
+    store(values + i, load<V>(values + i) * every_at<path, V>(&by));
+  });
+}
+
+LENGEN_LOOP(multiply, (float* values, int64_t count, const float& by), (values, count, by))
 
 template <Path path>
 LENGEN_INLINE void dot_body(const float* a, const float* b, int64_t count, float& result) {
@@ -465,59 +484,5 @@ LENGEN_INLINE void transpose_body(const float* from, int64_t from_row, int64_t r
 
 LENGEN_LOOP(transpose, (const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row),
             (from, from_row, rows, columns, to, to_row))
-
-// ---- GELU in its tanh form: x s(x) with s(x) = sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)) ----
-
-inline constexpr float gelu_slope = 1.5957691216057308f, gelu_cubic = 0.044715f * 1.5957691216057308f;
-
-template <class V>
-LENGEN_INLINE V gelu_gate(V x) {
-  const V u = x * (every<V>(gelu_slope) + every<V>(gelu_cubic) * x * x);
-  const V most = every<V>(88.0f);
-  return every<V>(1.0f) / (every<V>(1.0f) + exponential(-u > most ? most : -u));
-}
-
-template <class V>
-LENGEN_INLINE V gelu_of(V x) { return x * gelu_gate(x); }
-
-template <class V>
-LENGEN_INLINE V gelu_gradient_of(V gradient, V x) {
-  const V gate = gelu_gate(x);
-  const V inner = x * (every<V>(gelu_slope) + every<V>(3.0f * gelu_cubic) * x * x);
-  return gradient * (gate + inner * gate * (every<V>(1.0f) - gate));
-}
-
-template <Path path>
-LENGEN_INLINE void gelu_body(const float* x, float* y, int64_t count) {
-  const int64_t whole = count / lanes * lanes;
-  for_each_vector<path>(0, whole, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
-    using V = decltype(vector);
-    store(y + i, gelu_of(load<V>(x + i)));
-  });
-  if (whole == count) return;
-  float rest[lanes] = {};
-  std::copy(x + whole, x + count, rest);
-  store(rest, gelu_of(load(rest)));
-  std::copy_n(rest, count - whole, y + whole);
-}
-
-LENGEN_LOOP(gelu, (const float* x, float* y, int64_t count), (x, y, count))
-
-template <Path path>
-LENGEN_INLINE void gelu_gradient_body(const float* gradient, const float* x, float* out, int64_t count) {
-  const int64_t whole = count / lanes * lanes;
-  for_each_vector<path>(0, whole, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
-    using V = decltype(vector);
-    store(out + i, gelu_gradient_of(load<V>(gradient + i), load<V>(x + i)));
-  });
-  if (whole == count) return;
-  float rest[lanes] = {}, rest_x[lanes] = {};
-  std::copy(gradient + whole, gradient + count, rest);
-  std::copy(x + whole, x + count, rest_x);
-  store(rest, gelu_gradient_of(load(rest), load(rest_x)));
-  std::copy_n(rest, count - whole, out + whole);
-}
-
-LENGEN_LOOP(gelu_gradient, (const float* gradient, const float* x, float* out, int64_t count), (gradient, x, out, count))
 
 }  // namespace lengen::cpu

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "gelu.hpp"
 #include "loops.hpp"
 #include "workers.hpp"
 
