@@ -186,7 +186,7 @@ def _longest(each: Language, distribution: str, timed: Timed, rounds: int) -> di
 def _sorts(pool: ThreadPoolExecutor) -> dict[str, Workload]:
     """Work of two threads that share nothing: NumPy sorts, which hold no lock."""
     rng = np.random.default_rng(0)
-    arrays = [rng.integers(2**30, size=20_000) for _ in range(4)]
+    arrays = [rng.integers(2**30, size=50_000) for _ in range(8)]
 
     def sort(some: list[np.ndarray]) -> None:
         for array in some:
@@ -194,7 +194,7 @@ def _sorts(pool: ThreadPoolExecutor) -> dict[str, Workload]:
 
     return {
         "one sorts": repeated(lambda: sort(arrays)),
-        "two sort": repeated(lambda: list(pool.map(sort, (arrays[:2], arrays[2:])))),
+        "two sort": repeated(lambda: list(pool.map(sort, (arrays[:4], arrays[4:])))),
     }
 
 

@@ -143,7 +143,7 @@ def test_uniform_draws_every_member_equally_often(name):
         assert stats.chisquare([drawn[x] for x in every]).pvalue > LEAST_P
 
 
-@pytest.mark.parametrize("name", ["tomita_3", "tomita_4", "tomita_6", "dyck_1", "shuffle_dyck_2"])
+@pytest.mark.parametrize("name", ["tomita_3", "tomita_4", "tomita_6", "dyck_depth_12", "dyck_1", "shuffle_dyck_2"])
 def test_long_uniform_strings_begin_with_the_exact_chances(name):
     """The first three of 500 symbols, against exact counts of how they can be completed."""
     task, n, size = lf.task(name), 500, 3000

@@ -221,6 +221,7 @@ class UniformWalk {
         counts_[static_cast<size_t>(blocks * states() + i)] = fill_thresholds(counts(blocks - 1), symbols_, i, row_of_state);
       }
     }
+    keep_until_settled(most);
     first_thresholds_.resize(static_cast<size_t>((longest + 1) * starts_ * slots_));
     for (int64_t n = 1; n <= longest; ++n) {
       const int64_t after = blocks(n) - 1;
@@ -228,6 +229,19 @@ class UniformWalk {
         fill_thresholds(counts(after), n - after * symbols_, i, first_thresholds_.data() + (n * starts_ + i) * slots_);
       }
     }
+  }
+
+  // Far from the end the chances of the paths hardly depend on how far it is: from some number of blocks on the known bits of all
+  // thresholds stay the same, for many automata, and need to be there once. So they stay in cache.
+  void keep_until_settled(int64_t most) {
+    const int64_t row = states() * slots_;
+    const auto same_as_last = [&](int64_t blocks) {
+      return std::equal(thresholds_.end() - row, thresholds_.end(), thresholds_.begin() + (blocks - 1) * row);
+    };
+    settled_ = most;
+    while (settled_ > 1 && same_as_last(settled_ - 1)) --settled_;
+    thresholds_.resize(static_cast<size_t>(settled_ * row));
+    thresholds_.shrink_to_fit();
   }
 
   // Calls visit(j, threshold) for j = 0, 1, ...: 2^63 times the probability that a path from `state` is one of the first j, where
@@ -244,9 +258,15 @@ class UniformWalk {
     visit(int64_t{0}, uint64_t{0});
     for (size_t j = 0; j + 1 < ways.size(); ++j) {
       sum += after[ways[j].next].over(unit);
-      visit(static_cast<int64_t>(j + 1), sum >= total ? certain : static_cast<uint64_t>(sum / total * static_cast<long double>(certain)));
+      visit(static_cast<int64_t>(j + 1), sum >= total ? certain : rounded(sum / total));
     }
     return ScaledNumber::of(total, unit);
+  }
+
+  // To 56 bits, so that what tends to a number like one half, as from the middle of something symmetric, comes to be it.
+  static uint64_t rounded(long double probability) {
+    constexpr uint64_t unit = uint64_t{1} << (63 - 56);
+    return (static_cast<uint64_t>(probability * static_cast<long double>(certain)) + unit / 2) / unit * unit;
   }
 
   // For each slot one less than the known bits of its threshold, so that a draw has to be greater.
@@ -346,18 +366,22 @@ class UniformWalk {
       x[i] = walkers[i].x;
       places[i] = walkers[i].place;
     }
-    const int16_t* thresholds = thresholds_.data() + (missing - 1) * row;
-    for (int64_t left = missing; left > end; --left, thresholds -= row) {
+    const auto step_to = [&](int64_t until, int64_t down) __attribute__((always_inline)) {
+      const int16_t* thresholds = thresholds_.data() + (std::min(missing, settled_) - 1) * row;
+      for (; missing > until; --missing, thresholds -= down) {
 #pragma GCC unroll 4
-      for (int64_t i = 0; i < active; ++i) {
-        const uint16_t draw = draws[i].before_end(left);
-        const Slot& slot =
-            choose<avx2, few>(thresholds + places[i], slots + places[i], draw, left - 1, symbols, *walkers[i].words);
-        std::memcpy(x[i], &slot.symbols, sizeof slot.symbols);
-        x[i] += symbols;
-        places[i] = slot.place;
+        for (int64_t i = 0; i < active; ++i) {
+          const uint16_t draw = draws[i].before_end(missing);
+          const Slot& slot =
+              choose<avx2, few>(thresholds + places[i], slots + places[i], draw, missing - 1, symbols, *walkers[i].words);
+          std::memcpy(x[i], &slot.symbols, sizeof slot.symbols);
+          x[i] += symbols;
+          places[i] = slot.place;
+        }
       }
-    }
+    };
+    step_to(std::max(end, settled_), 0);
+    step_to(end, row);
     for (int64_t i = 0; i < active; ++i) {
       walkers[i].x = x[i];
       walkers[i].place = places[i];
@@ -395,7 +419,8 @@ class UniformWalk {
   std::vector<std::vector<std::vector<Path>>> paths_;  // by the number of symbols, from 1 on, and by the state
   std::vector<Slot> table_;                            // the same as [symbols][states][slots]
   std::vector<ScaledNumber> counts_;                   // [whole blocks][states]
-  std::vector<int16_t> thresholds_;                    // [whole blocks, from 1 on][states][slots]
+  int64_t settled_ = 0;                                // whole blocks from which on the thresholds are those of so many
+  std::vector<int16_t> thresholds_;                    // [whole blocks, from 1 to settled_][states][slots]
   std::vector<int16_t> first_thresholds_;              // [n][starts][slots], of first blocks
 };
 
