@@ -82,16 +82,21 @@ def run(cases: list[tuple[str, str, int]], out: Path, options: dict) -> None:
     surroundings, sources = record.surroundings(), digest()
     known = _known(out / f"{NAME}.json", sources)
     for case in cases:
-        for kernel, function, arguments in _kernels(*case):
-            key = (triton.__version__, kernel, *case)
-            tile = _tile(arguments)
-            if key not in known or not tile.items() <= known[key].items():
-                row = dict(zip(KEY, key, strict=True)) | tile
+        for row, function, arguments in rows(*case):
+            key = tuple(row[name] for name in KEY)
+            if key not in known or not row.items() <= known[key].items():
                 known[key] = row | _figures(function, arguments, CAPABILITIES[case[0]])
                 print(*known[key].values(), flush=True)
         results = {"sources": sources, "most_shared": MOST_SHARED, "kernels": list(known.values())}
         path = record.write(out, NAME, __doc__, options, surroundings, results)
     print(f"written: {path}")
+
+
+def rows(architecture: str, operands: str, width: int) -> Iterator[tuple[dict, object, dict]]:
+    """What the record has of each kernel before it is compiled, ``KEY`` and its tile; the kernel; its arguments."""
+    for kernel, function, arguments in _kernels(architecture, operands, width):
+        key = (triton.__version__, kernel, architecture, operands, width)
+        yield dict(zip(KEY, key, strict=True)) | _tile(arguments), function, arguments
 
 
 def digest() -> str:
@@ -105,8 +110,8 @@ def _known(path: Path, sources: str) -> dict[tuple, dict]:
     if not path.exists():
         return {}
     results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    rows = results["kernels"] if results["sources"] == sources else []
-    return {tuple(row[name] for name in KEY): row for row in rows}
+    recorded = results["kernels"] if results["sources"] == sources else []
+    return {tuple(row[name] for name in KEY): row for row in recorded}
 
 
 def _figures(function, arguments: dict, capability: int) -> dict:

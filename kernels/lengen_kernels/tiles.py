@@ -4,7 +4,7 @@ A row is found by kernel, with or without options (bias, scale, window, chosen r
 ones and the precision for fp32 ones, by padded head width, and where it makes a difference by length class and
 architecture. Rows were chosen by the compiler's figures for sm90 (``benchmarks/compilation.py``): the largest tile
 without spills whose registers let several programs share a processor; those of 16-bit operands by the figures of Triton
-3.6 and 3.9, whose registers differ by up to a quarter.
+3.6 and 3.9, whose registers differ by up to a quarter. Exceptions keep heads of up to D = 64 from spilling elsewhere.
 """
 
 from __future__ import annotations
@@ -116,19 +116,44 @@ TILES = {
         "ieee": [Tile(16, 32, 8, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
 }
+# Where a row would spill. Bounds are loose ones: without any the assembler may spill so that more programs fit.
 EXCEPTIONS = {
+    ("forward", "tf32", 64, "sm80"): Tile(64, 64, 8, 2),
+    ("forward", "tf32x3", 32, "sm80"): Tile(64, 32, 4, 2),
+    ("forward", "tf32x3", 64, "sm80"): Tile(32, 32, 8, 2),
+    ("forward", "tf32x3", 64, "sm90"): Tile(64, 32, 8, 2),
+    ("forward", "tf32x3", 64, "sm100"): Tile(64, 32, 8, 2),
+    ("forward with options", "16", 64, "sm100"): Tile(64, 64, 4, 2),
+    ("forward with options", "tf32x3", 16, "sm100"): Tile(64, 64, 8, 2),
+    ("forward with options", "tf32x3", 64, "sm80"): Tile(32, 32, 8, 2),
+    ("forward with options", "tf32x3", 64, "sm100"): Tile(64, 32, 8, 2),
+    ("forward with options", "ieee", 64, "sm90"): Tile(64, 32, 8, 2, 255),
+    ("query_gradient", "tf32x3", 64, "sm80"): Tile(32, 32, 8, 2),
+    ("query_gradient", "tf32x3", 64, "sm100"): Tile(64, 32, 8, 2),
+    ("query_gradient with options", "16", 16, "sm100"): Tile(64, 32, 4, 2),
     ("query_gradient with options", "16", 32, "sm100"): Tile(64, 32, 4, 2),
+    ("query_gradient with options", "tf32x3", 64, "sm100"): Tile(64, 16, 8, 2),
+    ("query_gradient with options", "ieee", 64, "sm90"): Tile(64, 32, 8, 2, 255),
+    ("key_gradient", "16", 64, "sm80"): Tile(16, 64, 4, 2),
+    ("key_gradient", "tf32", 64, "sm90"): Tile(32, 32, 4, 2, 255),
+    ("key_gradient", "tf32x3", 64, "sm100"): Tile(32, 32, 8, 2),
+    ("key_gradient with options", "16", 64, "sm100"): Tile(16, 64, 4, 2, 255),
+    ("key_gradient with options", "ieee", 64, "sm80"): Tile(16, 32, 8, 1),
     ("diagonal with options", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+    ("diagonal with options", "tf32x3", 16, "sm80"): Tile(32, 32, 4, 2),
     ("diagonal with options", "tf32x3", 16, "sm90"): Tile(32, 32, 4, 2),
+    ("split_query_gradient with options", "16", 16, "sm100"): Tile(16, 64, 4, 2, 255),
+    ("chosen_rows with options", "16", 64, "sm100"): Tile(16, 64, 4, 1, 168),
+    ("short_forward", "ieee", 16, "sm90"): Tile(32, 32, 8, 2, 80),
     ("short_forward with options", "ieee", 64, "sm100"): Tile(32, 32, 8, 2),
     ("short_backward", "16", 64, "sm80"): Tile(32, 64, 4, 1),
     ("short_backward with options", "16", 32, "sm80"): Tile(16, 64, 4, 1),
     ("short_backward with options", "16", 64, "sm80"): Tile(16, 32, 4, 1),
     ("short_backward with options", "tf32x3", 16, "sm80"): Tile(16, 16, 4, 1),
 }
-BOUND = {"sm80": 255, "sm100": None}  # where the rows' own bounds of registers would spill
+MOST_REGISTERS = 255  # of a thread
 FIXED = {  # no products: one tile for all
-    "merge": Tile(16, 16, 4, 1),
+    "merge": Tile(16, 16, 8, 1),  # warps of the sum, which would spill on sm80 with 4; merging always has 4
     "table_gradient": Tile(16, 128, 4, 1),
     "distance_gradient": Tile(64, 64, 4, 1),
 }
@@ -139,7 +164,7 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
     ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
-    ``EXCEPTIONS``; the bounds of registers are those of sm90, for the products of the others take more, and so do three
+    ``EXCEPTIONS``. The bounds of registers are those of sm90: the products of the others take more, and so do three
     products of tf32 for one.
     """
     name = kernel.removesuffix(" with options")
@@ -147,8 +172,18 @@ def choose(kernel: str, block_d: int, operands: str, longest: int, architecture:
         return FIXED[name]
     rows = TILES.get(kernel) or TILES[f"{name} with options"]
     tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
-    tile = EXCEPTIONS.get((kernel, operands, block_d, architecture), tile)
+    exception = EXCEPTIONS.get((kernel, operands, block_d, architecture))
+    if exception is not None:
+        tile = exception
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:
         tile = SHORT_FORWARD if block_d <= 64 else SHORT_FORWARD._replace(max_registers=None)
-    bound = None if operands == "tf32x3" else tile.max_registers
-    return tile._replace(max_registers=BOUND.get(architecture, bound))
+    if exception is not None and exception.max_registers is not None:
+        return tile
+    return tile._replace(max_registers=_bound(tile, operands, architecture))
+
+
+def _bound(tile: Tile, operands: str, architecture: str) -> int | None:
+    """Of the registers of a row's tile, or of an exception without its own."""
+    if architecture == "sm90":
+        return None if operands == "tf32x3" else tile.max_registers
+    return None if (architecture, operands) == ("sm100", "16") else MOST_REGISTERS
