@@ -367,6 +367,7 @@ class UniformWalk {
       places[i] = walkers[i].place;
     }
     const auto step_to = [&](int64_t until, int64_t down) __attribute__((always_inline)) {
+      if (missing <= until) return;
       const int16_t* thresholds = thresholds_.data() + (std::min(missing, settled_) - 1) * row;
       for (; missing > until; --missing, thresholds -= down) {
 #pragma GCC unroll 4
