@@ -147,7 +147,9 @@ class _Flex:
             )
         key = case.kind, case.width
         if key not in self.compiled:
-            self.compiled[key] = torch.compile(flex_attention, dynamic=True)
+            # all share one function's limit of variants, 8, behind which FlexAttention would run without its kernel
+            torch._dynamo.config.recompile_limit = 64
+            self.compiled[key] = torch.compile(flex_attention, dynamic=True, fullgraph=True)
         compiled, mask, table = self.compiled[key], self.masks[case.length], operands.table
         slopes = torch.tensor(bias.alibi_slopes(case.heads), device="cuda")
 
