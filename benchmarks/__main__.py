@@ -54,14 +54,18 @@ def _module(benchmark: Benchmark) -> ModuleType:
     return importlib.import_module(f"benchmarks.{benchmark.name}")
 
 
-def _run(benchmark: Benchmark, quick: bool, out: Path, **options: bool) -> None:
+def _run(benchmark: Benchmark, quick: bool, out: Path, **options: object) -> None:
     module = _module(benchmark)
     surroundings = record.surroundings()
     began = time.monotonic()
-    results = module.run(quick, **options)
-    arguments = {"quick": quick, "seconds": round(time.monotonic() - began, 1)}
-    path = record.write(out, benchmark.name, module.__doc__, arguments, surroundings, results)
-    print(f"written: {path}")
+
+    def keep(results: dict) -> Path:
+        arguments = {"quick": quick, "seconds": round(time.monotonic() - began, 1)}
+        return record.write(out, benchmark.name, module.__doc__, arguments, surroundings, results)
+
+    if "keep" in inspect.signature(module.run).parameters:
+        options["keep"] = keep
+    print(f"written: {keep(module.run(quick, **options))}")
 
 
 def _run_all(out: Path) -> int:

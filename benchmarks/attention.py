@@ -10,11 +10,14 @@ Forward passes are those of training, which keep what the backward pass needs.
 
 On a GPU: bf16; medians and the 20% and 80% quantiles of ``triton.testing.do_bench`` (cold cache, with the gaps between
 launches) and of ``do_bench_cudagraph`` (warm cache, without), TFLOP/s of the causal half (backward counted as 2.5
-forward passes), and peak memory above the operands. Cases go from the most to the least important until the time is up.
+forward passes), and peak memory above the operands. Cases go from the most to the least important until the time is up,
+and the record is written after each of them.
 On a CPU: fp32, alternately in one process, as ratios; the full form draws a figure beside the record.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -23,7 +26,7 @@ from benchmarks import attention_cpu, attention_gpu
 QUICK_SECONDS, FULL_SECONDS = 170, 290  # on a GPU
 
 
-def run(quick: bool) -> dict:
+def run(quick: bool, keep: Callable[[dict], object]) -> dict:
     if not torch.cuda.is_available():
         return attention_cpu.run(quick)
-    return attention_gpu.run(QUICK_SECONDS if quick else FULL_SECONDS)
+    return attention_gpu.run(QUICK_SECONDS if quick else FULL_SECONDS, keep)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,8 +72,8 @@ BACKENDS = {
 MILLION_SECONDS, ROW_SECONDS = 0.5, 1e-3
 
 
-def run(seconds: float) -> dict:
-    """Every case that ``seconds`` suffice for, and the targets."""
+def run(seconds: float, keep: Callable[[dict], object]) -> dict:
+    """Every case that ``seconds`` suffice for, and the targets; ``keep`` takes the results after each case."""
     deadline = time.monotonic() + seconds
     results: dict = {"device": "cuda", "dtype": "torch.bfloat16", "million": _million(), "cases": [], "not_reached": []}
     flex = _Flex()
@@ -80,8 +82,11 @@ def run(seconds: float) -> dict:
             results["not_reached"].append(case.name)
             continue
         results["cases"].append(_measure_case(case, flex))
-        torch.cuda.empty_cache()
-    results["targets"] = [_judge(target, results["cases"]) for target in TARGETS] + _judge_million(results["million"])
+        results["targets"] = [_judge(target, results["cases"]) for target in TARGETS]
+        results["targets"] += _judge_million(results["million"])
+        keep(results)
+        with contextlib.suppress(RuntimeError):  # what broke in one case shows in the next ones
+            torch.cuda.empty_cache()
     _print(results)
     return results
 
@@ -177,7 +182,8 @@ def _measure_contender(
     if isinstance(out, str):
         return {"error": out}
     if isinstance(expected, Tensor):
-        measured["difference"] = float((out.float() - expected.float()).abs().max())
+        difference = float((out.float() - expected.float()).abs().max())
+        measured["difference"] = difference if math.isfinite(difference) else str(difference)
     for name, backward in (("forward", False), ("forward and backward", True)):
         step = contender if not backward else (lambda: torch.autograd.grad(contender(), leaves, operands.grad_out))
         measured[name] = _measure_step(step, case.flop(backward))
@@ -217,7 +223,8 @@ def _attempt(work: Callable[[], object]):
     try:
         return work()
     except Exception as error:
-        torch.cuda.synchronize()
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.synchronize()
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else repr(error)
 
 

@@ -196,6 +196,15 @@ class RunDirectory:
         if self.finished:
             (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
 
+    def discard_if_unsaved(self) -> None:
+        """Remove a run that saved nothing to go on from, so that its name is free again."""
+        if any((self.path / name).exists() for name in ("checkpoint.safetensors", "weights.safetensors")):
+            return
+        for name in ("metrics.jsonl", "config.json"):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files stay, and the directory with them
+            self.path.rmdir()
+
     def rewind_metrics(self, step: int) -> list[dict]:
         """Drop the lines after ``step``, which a resumed run will write again; return those kept."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]

@@ -214,7 +214,8 @@ def train(
     Raises:
         ValueError: before any work: settings that do not fit together.
         RunError: the directory cannot be read or written.
-        TrainingDiverged: the loss became NaN or infinite.
+        TrainingDiverged: the loss became NaN or infinite; ``out`` keeps the last good checkpoint, and is removed if
+            there is none.
     """
     train_config = train_config or TrainConfig()
     train_config = _settled(train_config, task)
@@ -230,7 +231,12 @@ def train(
             return trainer.finished_run()
         if resume:
             trainer.restore()
-        return trainer.run()
+        try:
+            return trainer.run()
+        except TrainingDiverged:
+            if directory is not None:
+                directory.discard_if_unsaved()
+            raise
 
 
 def training_loss(model: Transformer, batch: Batch, regularize: float = 0.0) -> Tensor:

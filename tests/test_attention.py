@@ -196,6 +196,14 @@ def test_keys_that_no_row_may_see(device):
     torch.testing.assert_close(out, attention(q[300:], k[300:], v[300:]))
 
 
+def test_a_row_that_may_see_nothing_spoils_its_own_key_alone():
+    q, k, v = (x.requires_grad_() for x in draw(3, 24, 1, 8, dtype=torch.float32).unbind())
+    key_bias = torch.zeros(24, 1).index_fill(0, torch.tensor([0]), -torch.inf)
+    attention(q, k, v, key_bias=key_bias)[1:].sum().backward()
+    for gradient in (q.grad, k.grad, v.grad):
+        assert gradient[1:].isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
 def test_errors_of_a_long_row_are_small_and_lean_to_no_side(dtype, device):
     """Twice the error of the definition in the same dtype, as maximum and as root mean square; mean a tenth of that."""

@@ -312,7 +312,7 @@ def test_weights_that_the_last_update_ruined_are_never_saved(tmp_path):
     model, train = configs(steps=1, learning_rate=1e38, clip_norm=None, weight_decay=1e30, test_every=1)
     with pytest.raises(lf.TrainingDiverged, match="a weight became NaN or infinite at step 1"):
         lf.train(model, TASK, train, out=tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"config.json", "metrics.jsonl"}
+    assert not (tmp_path / "run").exists()  # its name is free for another learning rate
 
 
 @pytest.mark.parametrize(

@@ -383,11 +383,12 @@ LENGEN_INLINE void differentiate_row_body(const ScoreRow& row, float* scores, fl
         differentiate(score, weights, weights * (load<V>(products + key) - every_at<path, V>(&delta)), key);
       },
       [&](int64_t key) LENGEN_INLINE_LAMBDA {
-        const Floats score = load(scores + key), shares = every_at<path>(&share);
-        const Floats logit = where_seen(row, key, biased<path>(row, score, key), every(-infinity));
-        const Floats weights = exponential(logit - every_at<path>(&softmax.peak)) * shares;
-        const Floats slope = where_seen(row, key, weights * (load(products + key) - every_at<path>(&delta)), every(0.0f));
-        differentiate(score, weights, slope, key);
+        const Floats nothing = every(0.0f);
+        const Floats score = where_seen(row, key, load(scores + key), nothing);
+        const Floats weights = exponential(biased<path>(row, score, key) - every_at<path>(&softmax.peak)) * every_at<path>(&share);
+        const Floats seen = where_seen(row, key, weights, nothing);
+        const Floats slope = where_seen(row, key, weights * (load(products + key) - every_at<path>(&delta)), nothing);
+        differentiate(score, seen, slope, key);
       });
   gradients.factor += of_factor.total();
 }
