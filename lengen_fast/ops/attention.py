@@ -56,8 +56,9 @@ def attention(
         window: keys that a row sees, itself included; None: all up to itself.
         softmax_scale: factor of the logits; 1/sqrt(D) if None.
         cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N; or a ``Packing``, which also
-            carries what several calls on the same rows can share, and whose longest sequence no launch waits for. None
-            for [B, T, H, D] or one packed sequence.
+            carries what several calls on the same rows can share, and whose longest sequence no launch waits for: give
+            one to capture a CUDA graph, where a tensor's cannot be read and N would stand for it. None for [B, T, H, D]
+            or one packed sequence.
         query_rows: [P] int64, increasing rows of k to compute, as in the scored rows of a last layer or one decoding
             step; cost is proportional to P x T. Needs packed k and v. A ``RowSelection`` carries what layers can share.
         precision: of products of fp32 operands on a GPU. "ieee": fp32. "tf32x3": three tf32 products on tensor cores.
