@@ -89,8 +89,8 @@ def _add_task_choice(command: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--regex",
         metavar="R",
-        help="a regular expression, one character a symbol, such as '(aa)*'; | (or) and & (and) bind equally, from the "
-        "left: use parentheses",
+        help="a regular expression, one character a symbol, such as '(aa)*'; + repeats; | (or) and & (and) "
+        "bind equally, from the left: use parentheses",
     )
     own.add_argument("--alphabet", metavar="AB", help="its symbols in order (default: those of the expression)")
     own.add_argument("--dfa", metavar="FILE", help="a JSON file with alphabet, start, accepting and transitions")
