@@ -76,6 +76,7 @@ def run(seconds: float, keep: Callable[[dict], object]) -> dict:
     """Every case that ``seconds`` suffice for, and the targets; ``keep`` takes the results after each case."""
     deadline = time.monotonic() + seconds
     results: dict = {"device": "cuda", "dtype": "torch.bfloat16", "million": _million(), "cases": [], "not_reached": []}
+    results["targets"] = _judge_million(results["million"])
     flex = _Flex()
     for case in _gpu_cases():
         if time.monotonic() > deadline:

@@ -214,8 +214,7 @@ def train(
     Raises:
         ValueError: before any work: settings that do not fit together.
         RunError: the directory cannot be read or written.
-        TrainingDiverged: the loss became NaN or infinite; ``out`` keeps the last good checkpoint, and is removed if
-            there is none.
+        TrainingDiverged: the loss became NaN or infinite; ``out`` keeps its last good checkpoint, or is removed.
     """
     train_config = train_config or TrainConfig()
     train_config = _settled(train_config, task)
