@@ -59,7 +59,8 @@ LENGEN_INLINE int64_t twice_below<false>(const int16_t* numbers, int16_t draw) {
   return 2 * below;
 }
 
-// Every member of one length with equal probability, each block's to 56 bits. A string is drawn in blocks of a few symbols, each by one of the paths that
+// Every member of one length with equal probability, each block's to 56 bits.
+// A string is drawn in blocks of a few symbols, each by one of the paths that
 // lead on from a state, in proportion to the number of ways to complete it; all blocks but the first are whole.
 class UniformWalk {
  public:
