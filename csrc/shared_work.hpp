@@ -16,7 +16,7 @@ class SharedWork {
  public:
   SharedWork(const RowSampler& sampler, const Request& request, Placement* placements)
       : sampler_(sampler), request_(request), placements_(placements),
-        pieces_(std::min<int64_t>(int64_t{request.threads} * pieces_per_thread, request.rows)),
+        pieces_(pieces_of(request)),
         begins_(static_cast<size_t>(pieces_) + 1), kept_(static_cast<size_t>(pieces_)) {}
 
   Batch draw() {
@@ -33,7 +33,13 @@ class SharedWork {
   }
 
  private:
-  static constexpr int64_t pieces_per_thread = 4;
+  // So many that the threads end together although other work may slow one of them, but not too short ones: the last rows of each
+  // may have to be written to the side.
+  static int64_t pieces_of(const Request& request) {
+    constexpr int64_t least_per_thread = 4, most_per_thread = 16, enough_rows = 64;
+    const int64_t threads = request.threads;
+    return std::min(request.rows, std::clamp(request.rows / enough_rows, least_per_thread * threads, most_per_thread * threads));
+  }
 
   int64_t first_row(int64_t piece) const { return request_.rows / pieces_ * piece + request_.rows % pieces_ * piece / pieces_; }
   RowRange rows(int64_t piece) const { return {request_, placements_, first_row(piece), first_row(piece + 1)}; }
@@ -69,7 +75,7 @@ inline double estimated_tokens(const RowSampler& sampler, const Request& request
 // Whether a batch takes long enough to be worth waking other threads for, and is not so large that it may be refused: then rows are
 // not kept before that is known.
 inline bool is_worth_sharing(const RowSampler& sampler, const Request& request) {
-  constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 200;
+  constexpr double row_microseconds = 0.06, token_microseconds = 0.0006, least_microseconds = 100;
   const double tokens = estimated_tokens(sampler, request), rows = static_cast<double>(request.rows);
   return rows * row_microseconds + tokens * token_microseconds >= least_microseconds && tokens <= static_cast<double>(most_tokens);
 }
