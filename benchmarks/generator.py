@@ -44,7 +44,7 @@ Timed = Callable[[Callable[[], object]], Workload]
 
 def run(quick: bool) -> dict:
     rounds = 3 if quick else 9
-    scaling_rounds = {"sample": 5, "stream": 3} if quick else {"sample": 81, "stream": 21}
+    scaling_rounds = {"sample": 5, "stream": 3} if quick else {"sample": 61, "stream": 21}
     timed = partial(repeated, least_seconds=0.006 if quick else 0.02)
     results = {
         "against_python": [_against_python(*case, timed, rounds, with_tensors=not quick) for case in _cases()],
@@ -185,8 +185,11 @@ def _longest(each: Language, distribution: str, timed: Timed, rounds: int) -> di
 
 def _two_threads(name: str, how: str, rounds: int) -> dict:
     each = task(name)
-    make, timed = (_sampling, partial(repeated, least_seconds=0.002)) if how == "sample" else (_streaming, repeated)
-    seconds = alternate({"one": timed(make(each, 1)), "two": timed(make(each, 2))}, rounds)
+    if how == "sample":
+        workloads = [repeated(_sampling(each, threads), least_seconds=0.005, untimed=2) for threads in (1, 2)]
+    else:
+        workloads = [repeated(_streaming(each, threads)) for threads in (1, 2)]
+    seconds = alternate(dict(zip(("one", "two"), workloads, strict=True)), rounds)
     gain = float(np.quantile(seconds["one"], 0.25) / np.quantile(seconds["two"], 0.25))
     return {
         "task": name,

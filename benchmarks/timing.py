@@ -36,13 +36,18 @@ def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
     return {"ratio": median(slow) / median(fast), "low": low, "high": high, "pairs": len(pairs)}
 
 
-def repeated(work: Callable[[], object], least_seconds: float = 0.02) -> Workload:
-    """The workload that calls ``work`` over and over for at least ``least_seconds`` and returns seconds a call."""
+def repeated(work: Callable[[], object], least_seconds: float = 0.02, untimed: int = 0) -> Workload:
+    """The workload that calls ``work`` over and over for at least ``least_seconds`` and returns seconds a call.
+
+    Before each time it calls it ``untimed`` times, so that what the workload before left in the caches does not count.
+    """
     work()
     calls = 1
 
     def workload() -> float:
         nonlocal calls
+        for _ in range(untimed):
+            work()
         while True:
             began = time.perf_counter()
             for _ in range(calls):
