@@ -36,18 +36,10 @@ inline void multiply_down(const Stretch& stretch, float* weights, const Panel& r
 // out (rows of keys from job.low) += weights transposed times right (rows of the block).
 inline void multiply_back(const Stretch& stretch, float* weights, const Panel& right, int64_t keys, int64_t width,
                           const Panel& out) {
-  constexpr int64_t half = lanes / 2;
-  const Block& block = stretch.block;
-  int64_t first = block.begin, end = block.begin;
-  for (int64_t key = stretch.low; key < std::min(stretch.high, keys); key += half) {
-    const int64_t vector = key / lanes * lanes;
-    while (first < block.end && block.tile_high(std::min(block.end, first + tile_rows) - 1) <= vector) first += tile_rows;
-    while (end < block.end && block.tile_low(end) <= vector) end += tile_rows;
-    const int64_t last = std::min(end, block.end);
-    if (first >= last) continue;
-    product(std::min(half, keys - key), whole_vectors(width), stretch.in(weights, first) + key - stretch.low, 1,
-            stretch.row_of_buffer(), right.at(first), right.row, last - first, out.at(key), out.row, true);
-  }
+  stretch.for_each_run_of_keys(keys, [&](int64_t key, int64_t key_end, int64_t first, int64_t end) {
+    product(key_end - key, whole_vectors(width), stretch.in(weights, first) + key - stretch.low, 1, stretch.row_of_buffer(),
+            right.at(first), right.row, end - first, out.at(key), out.row, true);
+  });
 }
 
 inline float factor_of(const Job& job, int64_t query) {

@@ -358,6 +358,24 @@ struct Stretch {
     });
     if (run_count > 0) visit(run_first, run_count, run_key, run_end, run_begins);
   }
+
+  // Calls visit(first key, last key + 1, first query, last query + 1) for neighbouring vectors of keys, those below `keys`, that the
+  // same tiles have.
+  template <class Visit>
+  void for_each_run_of_keys(int64_t keys, Visit&& visit) const {
+    int64_t first = block.begin, end = block.begin, run_key = low, run_first = 0, run_end = 0;
+    const auto finish_run = [&](int64_t key_end) {
+      if (run_first < run_end) visit(run_key, key_end, run_first, run_end);
+    };
+    for (int64_t key = low; key < high; key += lanes) {
+      while (first < block.end && block.tile_high(std::min(block.end, first + tile_rows) - 1) <= key) first += tile_rows;
+      while (end < block.end && block.tile_low(end) <= key) end += tile_rows;
+      if (first == run_first && std::min(end, block.end) == run_end) continue;
+      finish_run(key);
+      run_key = key, run_first = first, run_end = std::min(end, block.end);
+    }
+    finish_run(std::min(high, keys));
+  }
 };
 
 // All of them end at multiples of stretch_keys, but for the last.

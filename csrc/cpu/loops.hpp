@@ -198,7 +198,7 @@ struct Sums {
 
 // ---- matrix products ----
 
-inline constexpr int64_t tile_rows = 6;
+inline constexpr int64_t tile_rows = 6;  // as many as product_strip has cases for
 
 // c[rows][lanes of V * vectors] = or += a b over k terms; element (r, t) of a at a[r * a_row + t * a_term].
 template <Path path, class V, int rows, int vectors>
@@ -226,19 +226,21 @@ LENGEN_INLINE void product_tile(const float* a, int64_t a_row, int64_t a_term, c
   }
 }
 
-// The same for any number of rows: what is read of b stays in the nearest cache while they pass.
+// The same for any number of rows: what is read of b stays in the nearest cache while they pass. What is left of whole tiles is
+// divided evenly, so that no tile has too few sums to keep the multipliers busy.
 template <Path path, class V, int vectors>
 LENGEN_INLINE void product_strip(int64_t rows, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
                                  int64_t terms, float* c, int64_t c_row, bool add) {
-  for (; rows >= tile_rows; rows -= tile_rows, a += tile_rows * a_row, c += tile_rows * c_row) {
-    product_tile<path, V, tile_rows, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-  }
-  switch (rows) {
-    case 5: return product_tile<path, V, 5, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 4: return product_tile<path, V, 4, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 3: return product_tile<path, V, 3, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 2: return product_tile<path, V, 2, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    case 1: return product_tile<path, V, 1, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+  for (int64_t count; rows > 0; rows -= count, a += count * a_row, c += count * c_row) {
+    count = rows >= 2 * tile_rows || rows <= tile_rows ? std::min(rows, tile_rows) : (rows + 1) / 2;
+    switch (count) {
+      case 6: product_tile<path, V, 6, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
+      case 5: product_tile<path, V, 5, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
+      case 4: product_tile<path, V, 4, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
+      case 3: product_tile<path, V, 3, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
+      case 2: product_tile<path, V, 2, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
+      default: product_tile<path, V, 1, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+    }
   }
 }
 
@@ -250,6 +252,9 @@ LENGEN_INLINE void product_body(int64_t rows, int64_t columns, const float* a, i
     for (; n + 2 * wide_lanes <= columns; n += 2 * wide_lanes) {
       product_strip<path, WideFloats, 2>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
     }
+    for (; n + wide_lanes <= columns; n += wide_lanes) {
+      product_strip<path, WideFloats, 1>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
+    }
   }
   for (; n + 2 * lanes <= columns; n += 2 * lanes) {
     product_strip<path, Floats, 2>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
@@ -258,7 +263,7 @@ LENGEN_INLINE void product_body(int64_t rows, int64_t columns, const float* a, i
 }
 
 // c[rows][columns] = or += a b, columns a multiple of 8; the sum over the terms is made before it is added.
-LENGEN_LOOP_WIDE_WHERE(columns >= 2 * wide_lanes && terms >= 24, product,
+LENGEN_LOOP_WIDE_WHERE(columns >= wide_lanes && terms >= 8, product,
             (int64_t rows, int64_t columns, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
              int64_t terms, float* c, int64_t c_row, bool add),
             (rows, columns, a, a_row, a_term, b, b_row, terms, c, c_row, add))
