@@ -292,13 +292,13 @@ class Automaton:
             The smaller automaton, its states numbered breadth first from the start, and [S'] int64, a state of this
             automaton for each of its states, whose name and acceptance it has.
         """
-        classes = np.unique(np.asarray(marks), return_inverse=True)[1].reshape(-1)
-        while True:
-            signature = np.concatenate([classes[:, None], classes[self.transitions]], axis=1)
-            refined = np.unique(signature, axis=0, return_inverse=True)[1].reshape(-1)
-            if refined.max() == classes.max():
-                break
+        refined = np.unique(np.asarray(marks), return_inverse=True)[1].reshape(-1)
+        classes = None
+        while classes is None or refined.max() > classes.max():
             classes = refined
+            for targets in self.transitions.T:
+                pairs = refined * (classes.max() + 1) + classes[targets]
+                refined = np.unique(pairs, return_inverse=True)[1].reshape(-1)
         order, seen = [0], {int(refined[0])}
         for state in order:
             for target in map(int, self.transitions[state]):

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lengen_fast.automata import Automaton
 from lengen_fast.expressions import RegexError
@@ -47,6 +49,20 @@ def test_minimal_joins_equal_states_and_drops_unreachable_ones():
     doubled = Automaton(("a",), np.array([[1], [2], [3], [0], [4]]), [True, False, True, False, True])
     assert doubled.minimal().transitions.tolist() == [[1], [0]]
     assert doubled.minimal().accepting.tolist() == [True, False]
+
+
+@given(st.integers(1, 12), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_two_states_are_joined_where_no_continuation_tells_them_apart(states, symbols, seed):
+    rng = np.random.default_rng(seed)
+    alphabet, table = "abc"[:symbols], rng.integers(states, size=(states, symbols))
+    automaton = Automaton(alphabet, table, rng.random(states) < 0.4)
+    smaller = automaton.minimal()
+    assert all(automaton.accepts(word) == smaller.accepts(word) for word in words(symbols, 5))
+    told_apart = smaller.accepting[:, None] != smaller.accepting
+    for _ in range(states):
+        for targets in smaller.transitions.T:
+            told_apart |= told_apart[targets][:, targets]
+    assert told_apart.sum() == smaller.states * (smaller.states - 1)
 
 
 def test_states_with_names():

@@ -200,11 +200,18 @@ def test_what_cannot_be_predicted_is_refused():
         lf.predict(lf.task("parity"), alphabet="01")
 
 
-def test_an_automaton_that_is_too_large_says_the_bound():
-    states = 700
+@pytest.mark.parametrize(("regex", "alphabet"), [("(a|b|c)*", None), ("a&b", None), ("a*", "a")])
+def test_what_is_always_the_same_is_proved(regex, alphabet):
+    verdict = predict_regex(regex, alphabet=alphabet)
+    assert outcomes(verdict) == ("generalizes", "generalizes")
+    assert verdict.nope.checked.startswith("proved for all strings by an invariant of 1 case;")
+
+
+@pytest.mark.parametrize("states", [700, 5000])
+def test_an_automaton_that_is_too_large_says_the_bound(states):
     up, down = [*range(1, states), 0], [0, *range(states - 1)]
     automaton = Automaton(("a", "b"), np.stack([up, down], axis=1), np.arange(states) == 0)
-    with pytest.raises(ValueError, match="700 states that must be told apart; predict takes at most 500"):
+    with pytest.raises(ValueError, match=f"{states} states that must be told apart; predict takes at most 500"):
         lf.predict(automaton)
 
 

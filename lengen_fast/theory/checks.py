@@ -48,7 +48,8 @@ class Checked:
     def __str__(self) -> str:
         tested = f"right on all strings up to length {self.exhaustive} and on {self.strings} of length {self.length}"
         if self.cases:
-            return f"proved for all strings by an invariant of {self.cases} cases; {tested}"
+            cases = f"{self.cases} case{'s' * (self.cases > 1)}"
+            return f"proved for all strings by an invariant of {cases}; {tested}"
         return f"{tested}; not proved"
 
 

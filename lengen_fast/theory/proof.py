@@ -167,7 +167,7 @@ class _Search:
             for name, target in zip(self.automaton.alphabet, self.automaton.transitions[case.state], strict=True):
                 for after in self._steps(case, known[case], name, int(target)):
                     reach(*after)
-        return Proof(cases=len(known))
+        return Proof(cases=max(1, len(known)))  # where everything is settled from the start, that is the one case
 
     def _is_settled(self, state: int, grown: tuple[int, ...]) -> bool:
         """Whether the automaton stays in a state, and counts that have grown to their limits decide every line."""
