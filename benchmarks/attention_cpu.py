@@ -51,7 +51,7 @@ def _compare(case: Case, name: str, most_seconds: float) -> dict:
     mask = (lambda: None) if case.kind == "none" else (lambda: dense_bias(operands.table))
     contenders = {"theirs": sdpa(case, operands, mask), "ours": our_attention(case, operands)}
     difference = largest_difference(*(contender() for contender in contenders.values()))
-    steps = {side: repeated(_step(case, operands, contender, backward)) for side, contender in contenders.items()}
+    steps = {side: repeated(_step(case, operands, each, backward), untimed=1) for side, each in contenders.items()}
     comparison = ratio(*alternate(steps, 41, most_seconds).values())
     least = 1.0 if case.kind == "none" else 2.0 if case.is_learned and case.length >= 4096 and backward else None
     return {

@@ -60,7 +60,7 @@ LENGEN_LOOP(adam, (const Moments& at, float* gradient, bool clear, const AdamSte
 
 template <Path path>
 LENGEN_INLINE void sum_of_squares_body(const float* values, int64_t count, float& result) {
-  Sums<path> sums(0.0f);
+  Sums<path> sums;
   const int64_t whole = count / lanes * lanes;
   for_each_vector<path>(0, whole, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
     using V = decltype(vector);

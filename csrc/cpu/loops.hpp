@@ -183,7 +183,8 @@ struct Sums {
   WideFloats wide;
   Floats narrow;
 
-  LENGEN_INLINE explicit Sums(float start) : wide(every<WideFloats>(start)), narrow(every(start)) {}
+  LENGEN_INLINE Sums() : wide{}, narrow{} {}
+  LENGEN_INLINE explicit Sums(const float* start) : wide(every_at<path, WideFloats>(start)), narrow(every_at<path>(start)) {}
   LENGEN_INLINE WideFloats& of(WideFloats) { return wide; }
   LENGEN_INLINE Floats& of(Floats) { return narrow; }
   LENGEN_INLINE float total() const {
@@ -198,7 +199,7 @@ struct Sums {
 
 // ---- matrix products ----
 
-inline constexpr int64_t tile_rows = 6;  // as many as product_strip has cases for
+inline constexpr int64_t tile_rows = 6;
 
 // c[rows][lanes of V * vectors] = or += a b over k terms; element (r, t) of a at a[r * a_row + t * a_term].
 template <Path path, class V, int rows, int vectors>
@@ -209,14 +210,14 @@ LENGEN_INLINE void product_tile(const float* a, int64_t a_row, int64_t a_term, c
     V right[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) right[v] = load<V>(b + v * lanes_of<V>);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
       const V left = every_at<path, V>(a + r * a_row);
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sums[r][v] += left * right[v];
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
@@ -226,21 +227,24 @@ LENGEN_INLINE void product_tile(const float* a, int64_t a_row, int64_t a_term, c
   }
 }
 
-// The same for any number of rows: what is read of b stays in the nearest cache while they pass. What is left of whole tiles is
-// divided evenly, so that no tile has too few sums to keep the multipliers busy.
-template <Path path, class V, int vectors>
+// The same for 1 to most_rows rows.
+template <Path path, class V, int vectors, int most_rows>
+LENGEN_INLINE void product_rows(int64_t rows, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
+                                int64_t terms, float* c, int64_t c_row, bool add) {
+  if constexpr (most_rows > 1) {
+    if (rows < most_rows) return product_rows<path, V, vectors, most_rows - 1>(rows, a, a_row, a_term, b, b_row, terms, c, c_row, add);
+  }
+  product_tile<path, V, most_rows, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
+}
+
+// The same for any number of rows: what is read of b stays in the nearest cache while they pass. What is left of tiles of
+// most_rows is divided evenly, so that no tile has too few sums to keep the multipliers busy.
+template <Path path, class V, int vectors, int most_rows = tile_rows>
 LENGEN_INLINE void product_strip(int64_t rows, const float* a, int64_t a_row, int64_t a_term, const float* b, int64_t b_row,
                                  int64_t terms, float* c, int64_t c_row, bool add) {
   for (int64_t count; rows > 0; rows -= count, a += count * a_row, c += count * c_row) {
-    count = rows >= 2 * tile_rows || rows <= tile_rows ? std::min(rows, tile_rows) : (rows + 1) / 2;
-    switch (count) {
-      case 6: product_tile<path, V, 6, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
-      case 5: product_tile<path, V, 5, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
-      case 4: product_tile<path, V, 4, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
-      case 3: product_tile<path, V, 3, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
-      case 2: product_tile<path, V, 2, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add); break;
-      default: product_tile<path, V, 1, vectors>(a, a_row, a_term, b, b_row, terms, c, c_row, add);
-    }
+    count = rows >= 2 * most_rows || rows <= most_rows ? std::min<int64_t>(rows, most_rows) : (rows + 1) / 2;
+    product_rows<path, V, vectors, most_rows>(count, a, a_row, a_term, b, b_row, terms, c, c_row, add);
   }
 }
 
@@ -253,7 +257,7 @@ LENGEN_INLINE void product_body(int64_t rows, int64_t columns, const float* a, i
       product_strip<path, WideFloats, 2>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
     }
     for (; n + wide_lanes <= columns; n += wide_lanes) {
-      product_strip<path, WideFloats, 1>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
+      product_strip<path, WideFloats, 1, 2 * tile_rows>(rows, a, a_row, a_term, b + n, b_row, terms, c + n, c_row, add);
     }
   }
   for (; n + 2 * lanes <= columns; n += 2 * lanes) {
@@ -323,7 +327,7 @@ inline constexpr int64_t summed_at_once = 256;  // keys, so that a long sum lose
 template <Path path>
 LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int64_t begin, int64_t end, Softmax& softmax,
                                          float& decay) {
-  Sums<path> peaks(softmax.peak);
+  Sums<path> peaks(&softmax.peak);
   for_each_key<path>(
       row, begin, end,
       [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
@@ -341,7 +345,7 @@ LENGEN_INLINE void exponentiate_row_body(const ScoreRow& row, float* scores, int
   decay = peak == softmax.peak || softmax.peak == -infinity ? 1.0f : exponential(every(softmax.peak - peak))[0];
   float total = softmax.total * decay;
   for (int64_t block = begin; block < end; block += summed_at_once) {
-    Sums<path> sums(0.0f);
+    Sums<path> sums;
     for_each_vector<path>(block, std::min(end, block + summed_at_once), [&](auto vector, int64_t key) LENGEN_INLINE_LAMBDA {
       using V = decltype(vector);
       const V weights = exponential(load<V>(scores + key) - every_at<path, V>(&subtracted));
@@ -370,7 +374,7 @@ LENGEN_INLINE void differentiate_row_body(const ScoreRow& row, float* scores, fl
                                           const Softmax& softmax, float delta, ScoreRowGradients& gradients) {
   const float share = 1.0f / softmax.total;
   float *const key_bias = gradients.key_bias, *const distance_bias = gradients.distance_bias;
-  Sums<path> of_factor(0.0f);
+  Sums<path> of_factor;
   const auto differentiate = [&](auto score, auto weights, auto slope, int64_t key) LENGEN_INLINE_LAMBDA {
     using V = decltype(score);
     of_factor.of(score) += slope * score;
@@ -429,7 +433,7 @@ LENGEN_LOOP(multiply, (float* values, int64_t count, const float& by), (values, 
 
 template <Path path>
 LENGEN_INLINE void dot_body(const float* a, const float* b, int64_t count, float& result) {
-  Sums<path> sums(0.0f);
+  Sums<path> sums;
   const int64_t whole = count / lanes * lanes;
   for_each_vector<path>(0, whole, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
     using V = decltype(vector);

@@ -99,7 +99,7 @@ LENGEN_INLINE void add_norm_body(const AddNorm& all, int64_t first, int64_t rows
   for (int64_t row = first; row < first + rows; ++row) {
     const float *const stream = all.stream + row * width, *const update = all.update + row * width;
     float *const sum = all.sum + row * width, *const normalized = all.normalized + row * width;
-    Sums<path> sums(0.0f);
+    Sums<path> sums;
     for_each_vector<path>(0, width, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
       using V = decltype(vector);
       const V x = load<V>(stream + i) + (load<V>(update + i) + load<V>(all.bias + i));
@@ -107,7 +107,7 @@ LENGEN_INLINE void add_norm_body(const AddNorm& all, int64_t first, int64_t rows
       sums.of(vector) += x;
     });
     const float mean = sums.total() / static_cast<float>(width);
-    Sums<path> squares(0.0f);
+    Sums<path> squares;
     for_each_vector<path>(0, width, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
       using V = decltype(vector);
       const V distance = load<V>(sum + i) - every_at<path, V>(&mean);
@@ -147,7 +147,7 @@ LENGEN_INLINE void add_norm_gradient_body(const AddNormGradient& all, int64_t fi
     const float* const of_sum = all.of_sum == nullptr ? nullptr : all.of_sum + row * width;
     float* const gradient = all.gradient + row * width;
     const RowStatistics& statistics = all.statistics[row];
-    Sums<path> slopes(0.0f), along(0.0f);
+    Sums<path> slopes, along;
     for_each_vector<path>(0, width, [&](auto vector, int64_t i) LENGEN_INLINE_LAMBDA {
       using V = decltype(vector);
       const V x = (load<V>(sum + i) - every_at<path, V>(&statistics.mean)) * every_at<path, V>(&statistics.deviation_inverse);
