@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "attention_jobs.hpp"
@@ -181,7 +182,7 @@ class SharedGradients {
       : problem_(problem), plan_(plan), gradients_(gradients), rows_(problem.bounds[problem.sequences]),
         padded_(whole_vectors(problem.width)), addends_(plan.parts * (problem.key_heads == 1 ? plan.heads : 1)),
         direct_(addends_ == 1 && padded_ == problem.width) {
-    if (!direct_) keys_.resize(static_cast<size_t>(2 * addends_ * problem.key_heads * rows_ * padded_));
+    if (!direct_) keys_.reset(new float[static_cast<size_t>(2 * addends_ * problem.key_heads * rows_ * padded_)]);
     if (gradients.table != nullptr) distance_.resize(static_cast<size_t>(plan.parts * problem.heads * rows_));
     if (gradients.key_bias.data != nullptr) key_bias_.resize(static_cast<size_t>(plan.parts * problem.heads * rows_));
   }
@@ -190,8 +191,7 @@ class SharedGradients {
   Shares shares(const Job& job, int64_t part) {
     const int64_t rows = problem_.bounds[job.sequence + 1] - job.first_key;
     Shares shares{place(false, job, part), place(true, job, part), by_row(distance_, job, part), by_row(key_bias_, job, part)};
-    clear(shares.k, rows, direct_ ? problem_.width : padded_);
-    clear(shares.v, rows, direct_ ? problem_.width : padded_);
+    for (const Panel& panel : {shares.k, shares.v}) clear(panel, rows, direct_ ? problem_.width : padded_);
     return shares;
   }
 
@@ -216,7 +216,7 @@ class SharedGradients {
 
  private:
   float* shared_row(bool values, int64_t key_head, int64_t addend, int64_t row) {
-    return keys_.data() + (((values ? addends_ : 0) + addend) * problem_.key_heads + key_head) * rows_ * padded_ + row * padded_;
+    return keys_.get() + (((values ? addends_ : 0) + addend) * problem_.key_heads + key_head) * rows_ * padded_ + row * padded_;
   }
 
   Panel place(bool values, const Job& job, int64_t part) {
@@ -262,7 +262,8 @@ class SharedGradients {
   const Gradients& gradients_;
   int64_t rows_, padded_, addends_;  // addends: jobs that add to the keys of one sequence and head
   bool direct_;
-  std::vector<float> keys_, distance_, key_bias_;
+  std::unique_ptr<float[]> keys_;  // not cleared before the jobs do so
+  std::vector<float> distance_, key_bias_;
 };
 
 inline void attention_backward(const Problem& problem, const Gradients& gradients, int threads) {
