@@ -184,7 +184,9 @@ struct Sums {
   Floats narrow;
 
   LENGEN_INLINE Sums() : wide{}, narrow{} {}
-  LENGEN_INLINE explicit Sums(const float* start) : wide(every_at<path, WideFloats>(start)), narrow(every_at<path>(start)) {}
+  LENGEN_INLINE explicit Sums(const float* start) : wide{}, narrow(every_at<path>(start)) {
+    if constexpr (path == Path::wide) wide = every_at<path, WideFloats>(start);
+  }
   LENGEN_INLINE WideFloats& of(WideFloats) { return wide; }
   LENGEN_INLINE Floats& of(Floats) { return narrow; }
   LENGEN_INLINE float total() const {
