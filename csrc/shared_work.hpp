@@ -34,11 +34,12 @@ class SharedWork {
 
  private:
   // So many that the threads end together although other work may slow one of them, but not too short ones: the last rows of each
-  // may have to be written to the side.
+  // may have to be written to the side. All that is kept of them goes back to the pool.
   static int64_t pieces_of(const Request& request) {
-    constexpr int64_t least_per_thread = 4, most_per_thread = 16, enough_rows = 64;
-    const int64_t threads = request.threads;
-    return std::min(request.rows, std::clamp(request.rows / enough_rows, least_per_thread * threads, most_per_thread * threads));
+    constexpr int64_t least_per_thread = 4, most_per_thread = 16, most_pieces = 256, enough_rows = 64;
+    const int64_t least = least_per_thread * request.threads;
+    const int64_t most = std::max(least, std::min(most_per_thread * request.threads, most_pieces));
+    return std::min(request.rows, std::clamp(request.rows / enough_rows, least, most));
   }
 
   int64_t first_row(int64_t piece) const { return request_.rows / pieces_ * piece + request_.rows % pieces_ * piece / pieces_; }
