@@ -123,24 +123,27 @@ struct RowShape {
 // Where a row is written. `start` is the index of its first token in the batch. Behind each array there is room for the spill
 // of the functions in vector.hpp (see RowSampler::scored_spill), so a row is written from its beginning to its end.
 struct RowView {
-  int64_t* tokens;
-  int64_t* scored;
+  int32_t* tokens;
+  int32_t* scored;
   int64_t* targets;
   int64_t start;
 
   // Scores `count` neighbouring positions from `first` (an index inside the row); their targets are written by the caller.
-  void score(int64_t first, int64_t count) const { count_up(start + first, count, scored); }
+  void score(int64_t first, int64_t count) const {
+    count_up(static_cast<int32_t>(start + first), count, scored);
+  }
 };
 
-// B rows packed end to end: tokens [N], cu_seqlens [B+1], offsets [B], scored [P], targets [P].
+// B rows packed end to end: tokens [N], cu_seqlens [B+1], offsets [B], scored [P], targets [P]. Targets are wider than tokens
+// because losses in PyTorch ask for it.
 class Batch {
  public:
   Batch(int64_t rows, RowShape room) : rows_(rows), size_(room) {
-    slab_ = Slab(padded<int64_t>(room.tokens) + 2 * padded<int64_t>(room.scored) + padded<int64_t>(rows) +
-                 padded<int32_t>(rows + 1));
+    slab_ = Slab(padded<int32_t>(room.tokens) + padded<int32_t>(room.scored) + padded<int64_t>(room.scored) +
+                 padded<int64_t>(rows) + padded<int32_t>(rows + 1));
     std::byte* next = slab_.data();
-    arrays_.tokens = place<int64_t>(room.tokens, next);
-    arrays_.scored = place<int64_t>(room.scored, next);
+    arrays_.tokens = place<int32_t>(room.tokens, next);
+    arrays_.scored = place<int32_t>(room.scored, next);
     arrays_.targets = place<int64_t>(room.scored, next);
     arrays_.offsets = place<int64_t>(rows, next);
     arrays_.cu_seqlens = place<int32_t>(rows + 1, next);
@@ -160,11 +163,12 @@ class Batch {
 
   // Leaves out the tokens behind the last scored one of each row: nothing that is scored sees them.
   void trim() {
-    int64_t to = 0, next_scored = 0, begin = 0;
+    int64_t next_scored = 0;
+    int32_t to = 0, begin = 0;
     largest_row_.tokens = 0;
     for (int64_t row = 0; row < rows_; ++row) {
-      const int64_t end = arrays_.cu_seqlens[row + 1];
-      int64_t kept = 0;
+      const int32_t end = arrays_.cu_seqlens[row + 1];
+      int32_t kept = 0;
       for (; next_scored < size_.scored && arrays_.scored[next_scored] < end; ++next_scored) {
         kept = arrays_.scored[next_scored] - begin + 1;
         arrays_.scored[next_scored] -= begin - to;
@@ -172,20 +176,20 @@ class Batch {
       std::copy_n(arrays_.tokens + begin, kept, arrays_.tokens + to);
       begin = end;
       to += kept;
-      arrays_.cu_seqlens[row + 1] = static_cast<int32_t>(to);
-      largest_row_.tokens = std::max(largest_row_.tokens, kept);
+      arrays_.cu_seqlens[row + 1] = to;
+      largest_row_.tokens = std::max<int64_t>(largest_row_.tokens, kept);
     }
     size_.tokens = to;
   }
 
   struct Arrays {
-    int64_t *tokens, *scored, *targets, *offsets;
-    int32_t* cu_seqlens;
+    int32_t *tokens, *scored, *cu_seqlens;
+    int64_t *targets, *offsets;
   };
 
   const Arrays& arrays() const { return arrays_; }
-  int64_t* tokens() const { return arrays_.tokens; }
-  int64_t* scored() const { return arrays_.scored; }
+  int32_t* tokens() const { return arrays_.tokens; }
+  int32_t* scored() const { return arrays_.scored; }
   int64_t* targets() const { return arrays_.targets; }
   int64_t* offsets() const { return arrays_.offsets; }
   int32_t* cu_seqlens() const { return arrays_.cu_seqlens; }

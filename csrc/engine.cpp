@@ -249,7 +249,7 @@ std::pair<uint64_t, uint64_t> settled(uint64_t seed, uint64_t draw, uint64_t bou
 std::vector<int64_t> shuffle_indices(uint64_t seed, int64_t count, int64_t bound) {
   Words words({seed, 0, 0});
   std::vector<int64_t> found;
-  draw_shuffle_indices(count, bound, words, [&found](int64_t, int64_t index) { found.push_back(index); });
+  draw_shuffle_indices(0, count, bound, words, [&found](int64_t, int64_t index) { found.push_back(index); });
   found.resize(static_cast<size_t>(count));
   return found;
 }
@@ -304,10 +304,10 @@ PYBIND11_MODULE(_engine, module) {
   module.doc() = "Counter-based generation of packed batches; see lengen_fast.tasks and lengen_fast.data for the public side.";
 
   py::class_<Batch, std::shared_ptr<Batch>>(module, "Batch", "Packed rows; the arrays are views of memory the batch owns.")
-      .def_property_readonly("tokens", &view<int64_t, &Batch::tokens, tokens_in>, "[N] int64")
+      .def_property_readonly("tokens", &view<int32_t, &Batch::tokens, tokens_in>, "[N] int32")
       .def_property_readonly("cu_seqlens", &view<int32_t, &Batch::cu_seqlens, bounds_in>, "[B+1] int32")
       .def_property_readonly("offsets", &view<int64_t, &Batch::offsets, rows_in>, "[B] int64")
-      .def_property_readonly("scored", &view<int64_t, &Batch::scored, scored_in>, "[P] int64, indices into tokens")
+      .def_property_readonly("scored", &view<int32_t, &Batch::scored, scored_in>, "[P] int32, indices into tokens")
       .def_property_readonly("targets", &view<int64_t, &Batch::targets, scored_in>, "[P] int64")
       .def_property_readonly("longest", [](const Batch& batch) { return batch.largest_row().tokens; },
                              "tokens of the longest row")

@@ -187,11 +187,11 @@ inline int64_t index_group_size(int64_t bound) {
   return bound <= 1 << 16 ? 3 : 2;
 }
 
-// Calls visit(i, index) for i = 0, 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. Stops at
-// the first whole group that reaches `count`, so up to five further places below `bound` may be visited.
+// Calls visit(i, index) for i = first, first + 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle.
+// Stops at the first whole group that reaches `count`, so up to five further places below `bound` may be visited.
 template <class Visit>
-LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
-  for (int64_t i = 0; i < count;) {
+LENGEN_INLINE void draw_shuffle_indices(int64_t first, int64_t count, int64_t bound, Words& words, Visit&& visit) {
+  for (int64_t i = first; i < count;) {
     const int64_t size = index_group_size(bound - i);
     switch (size) {
       case 6: draw_index_group(i, 6, bound - i, 1, words, visit); break;

@@ -76,7 +76,8 @@ struct Scratch {
   std::vector<uint64_t> bits[3], fresh, woven;
   std::vector<uint32_t> order, moved, sorted, draws;
   std::vector<uint8_t> letters, labels, parts, seen;
-  std::vector<int64_t> tokens, scored, targets;
+  std::vector<int32_t> tokens, scored;
+  std::vector<int64_t> targets;
   std::vector<Placement> placements;
   std::vector<uint8_t> numbers, sum, kept;
   std::vector<int64_t> operands;
@@ -246,23 +247,20 @@ void for_each_group(const Task& task, const RowRange& rows, bool drawn, Visit&& 
   }
 }
 
-// A short row of byte-sized symbols before it is written. Reading small stores back as one wide load waits until they have left
-// the processor's store queue, so rows are drafted in a group and then written in a group.
-struct Draft {
-  static constexpr int64_t longest = 64;
-
-  alignas(32) uint8_t x[longest + 32], y[longest + 32], seen[256];
-};
-
-// A task that can draft rows: drafts(longest) says whether it can draft rows of this length or less; draft(n, words, draft) draws
-// one, finish_draft(n, draft) reads what was drawn, write_draft(n, draft, row) writes it as write would have done.
+// A task that can draft short rows: drafts(longest) says whether it can draft rows of this length or less; begin_draft(n, words,
+// draft) draws what is random in one, draft(n, draft) makes it of that, finish_draft(n, draft) reads it, and write_draft(n, draft,
+// row) writes it as write would have done. Each is done for all rows of a group before the next: what one row waits for overlaps
+// with the others, and small stores have left the processor's store queue before a wide load reads them.
 template <class Task>
-concept DraftsRows = requires(const Task& task, Words& words, Draft& draft, const RowView& row) {
+concept DraftsRows = requires(const Task& task, Words& words, typename Task::Draft& draft, const RowView& row) {
   task.drafts(int64_t{});
-  task.draft(int64_t{}, words, draft);
+  task.begin_draft(int64_t{}, words, draft);
+  task.draft(int64_t{}, draft);
   task.finish_draft(int64_t{}, draft);
   task.write_draft(int64_t{}, draft, row);
 };
+
+inline constexpr int64_t longest_draft = 64;
 
 // A task whose rows vary in size, so that what is random in one, a few bytes, is kept until it is known where the row begins:
 // kept_bytes(n) is how many at most, keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at`
@@ -410,11 +408,12 @@ class RowsOf : public RowSampler {
     }
     if constexpr (DraftsRows<Task>) {
       if (task.drafts(longest)) {
-        Draft drafts[rows_at_once];
+        typename Task::Draft drafts[rows_at_once];
         for (int64_t row = first; row < last; ++row) {
           Words words = heads.words(row - first);
-          task.draft(placements[row].length, words, drafts[row - first]);
+          task.begin_draft(placements[row].length, words, drafts[row - first]);
         }
+        for (int64_t row = first; row < last; ++row) task.draft(placements[row].length, drafts[row - first]);
         for (int64_t row = first; row < last; ++row) task.finish_draft(placements[row].length, drafts[row - first]);
         return write_rows([&](int64_t row, int64_t n, const RowView& view) { return task.write_draft(n, drafts[row - first], view); });
       }

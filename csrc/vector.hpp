@@ -65,16 +65,24 @@ inline constexpr auto marked_places = [] {
 inline constexpr int64_t spill = 64;
 inline constexpr int64_t short_spill = 8;
 
-using Four = uint64_t __attribute__((vector_size(32)));
+// out[i] = bit i of `bits`, or bit 31-i, for i in 0..31.
+template <bool downwards>
+LENGEN_INLINE void put_bits(uint32_t bits, int32_t* out) {
+  using Eight = uint32_t __attribute__((vector_size(32)));
+  const Eight places = downwards ? Eight{31, 30, 29, 28, 27, 26, 25, 24} : Eight{0, 1, 2, 3, 4, 5, 6, 7};
+  for (uint32_t i = 0; i < 32; i += 8) {
+    const Eight values = (Eight{} + bits) >> (downwards ? places - i : places + i) & 1;
+    __builtin_memcpy(out + i, &values, sizeof values);
+  }
+}
 
-// out[i] = bit (first + step * i) of `word`, for i in 0..31 and every out.
-template <class... Out>
-LENGEN_INLINE void put_half(uint64_t word, uint64_t first, uint64_t step, Out*... out) {
-  const Four words = {word, word, word, word};
+template <bool downwards>
+LENGEN_INLINE void put_bits(uint32_t bits, int64_t* out) {
+  using Four = uint64_t __attribute__((vector_size(32)));
+  const Four places = downwards ? Four{31, 30, 29, 28} : Four{0, 1, 2, 3};
   for (uint64_t i = 0; i < 32; i += 4) {
-    const Four places = {first + step * i, first + step * (i + 1), first + step * (i + 2), first + step * (i + 3)};
-    const Four values = (words >> places) & 1;
-    (__builtin_memcpy(out + i, &values, sizeof values), ...);
+    const Four values = (Four{} + bits) >> (downwards ? places - i : places + i) & 1;
+    __builtin_memcpy(out + i, &values, sizeof values);
   }
 }
 
@@ -83,46 +91,71 @@ template <class... Out>
 LENGEN_INLINE void expand_bits(const uint64_t* bits, int64_t count, Out*... out) {
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
-    for (uint64_t half = 0; half < 64; half += 32) put_half(bits[i / 64], half, 1, (out + i + half)...);
+    (put_bits<false>(static_cast<uint32_t>(bits[i / 64]), out + i), ...);
+    (put_bits<false>(static_cast<uint32_t>(bits[i / 64] >> 32), out + i + 32), ...);
   }
-  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) put_half(word, 0, 1, (out + i)...);
+  for (uint64_t word = i < count ? bits[i / 64] : 0; i < count; i += 32, word >>= 32) {
+    (put_bits<false>(static_cast<uint32_t>(word), out + i), ...);
+  }
 }
 
 // out[i] = bit count-1-i of `number`, most significant first, for every out; number[] holds 64 bits each, least significant first.
 template <class... Out>
 LENGEN_INLINE void expand_number(const uint64_t* number, int64_t count, Out*... out) {
-  constexpr uint64_t downwards = ~uint64_t{0};
   const int64_t shift = count % 64;
   int64_t i = 0;
   for (int64_t word = count / 64 - 1; word >= 0; --word, i += 64) {
     const uint64_t digits = shift == 0 ? number[word] : number[word] >> shift | number[word + 1] << (64 - shift);
-    for (uint64_t half = 0; half < 64; half += 32) put_half(digits, 63 - half, downwards, (out + i + half)...);
+    (put_bits<true>(static_cast<uint32_t>(digits >> 32), out + i), ...);
+    (put_bits<true>(static_cast<uint32_t>(digits), out + i + 32), ...);
   }
   for (uint64_t digits = shift == 0 ? 0 : number[0] << (64 - shift); i < count; i += 32, digits <<= 32) {
-    put_half(digits, 63, downwards, (out + i)...);
+    (put_bits<true>(static_cast<uint32_t>(digits >> 32), out + i), ...);
   }
 }
 
 // out[i] = from[i]. `from` is readable up to the next multiple of 32.
-template <class T>
-LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict out) {
+template <class T, class Out>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, Out* __restrict out) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = from[i + j];
+    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<Out>(from[i + j]);
   }
 }
 
-using FourWords = int64_t __attribute__((vector_size(32)));
+// out[j] = byte j of `bytes`.
+LENGEN_INLINE void widen_four(uint32_t bytes, int32_t* out) {
+  using Four = uint32_t __attribute__((vector_size(16)));
+  const Four values = (Four{} + bytes) >> Four{0, 8, 16, 24} & 255;
+  __builtin_memcpy(out, &values, sizeof values);
+}
 
-// out[0..count) = from[0..count), by vectors as wide as the path has: a compiler copies with narrower ones.
-template <int64_t count>
-LENGEN_INLINE void copy_words(const int64_t* from, int64_t* out) {
-  constexpr int64_t whole = count / 4 * 4;
-  for (int64_t i = 0; i < whole; i += 4) {
-    FourWords words;
-    __builtin_memcpy(&words, from + i, sizeof words);
-    __builtin_memcpy(out + i, &words, sizeof words);
+LENGEN_INLINE void widen_four(uint32_t bytes, int64_t* out) {
+  using Four = uint64_t __attribute__((vector_size(32)));
+  const Four values = (Four{} + bytes) >> Four{0, 8, 16, 24} & 255;
+  __builtin_memcpy(out, &values, sizeof values);
+}
+
+// out[i] = from[i] for i below `count`, which is small, and no more.
+template <int64_t count, class Out>
+LENGEN_INLINE void widen_few(const uint8_t* from, Out* out) {
+  if constexpr (count >= 4) {
+    for (int64_t i = 0; i < count; i += 4) {
+      uint32_t four;
+      __builtin_memcpy(&four, from + i, sizeof four);
+      widen_four(four, out + i);
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = from[i];
   }
-  __builtin_memcpy(out + whole, from + whole, static_cast<size_t>(count - whole) * sizeof(int64_t));
+}
+
+using EightWords = int32_t __attribute__((vector_size(32)));
+
+// out[0..8) = from[0..8) by one wide vector: a compiler copies with narrower ones.
+LENGEN_INLINE void copy_eight(const int32_t* from, int32_t* out) {
+  EightWords words;
+  __builtin_memcpy(&words, from, sizeof words);
+  __builtin_memcpy(out, &words, sizeof words);
 }
 
 // out[i] = symbol for i in 0..count-1, and up to 31 more.
@@ -133,11 +166,30 @@ LENGEN_INLINE void fill_bytes(uint8_t symbol, int64_t count, uint8_t* out) {
 }
 
 // The same to two places.
-template <class T>
-LENGEN_INLINE void widen(const T* __restrict from, int64_t count, int64_t* __restrict one, int64_t* __restrict other) {
+template <class T, class One, class Other>
+LENGEN_INLINE void widen(const T* __restrict from, int64_t count, One* __restrict one, Other* __restrict other) {
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) one[i + j] = other[i + j] = from[i + j];
+    for (int64_t j = 0; j < 32; ++j) one[i + j] = static_cast<One>(from[i + j]);
+    for (int64_t j = 0; j < 32; ++j) other[i + j] = static_cast<Other>(from[i + j]);
   }
+}
+
+template <class Out>
+LENGEN_INLINE void put_sixteen(Out value, Out* out) {
+  for (int64_t j = 0; j < 16; ++j) out[j] = value;
+}
+
+// out[i] = from[i * step].
+template <int64_t step, class T, class Out>
+LENGEN_INLINE void widen_every(const T* __restrict from, int64_t count, Out* __restrict out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Out>(from[i * step]);
+}
+
+// out[i] = (from[i] >> shift & mask) + more.
+template <class Out>
+LENGEN_INLINE void put_field(const uint32_t* __restrict from, int64_t count, int shift, uint32_t mask, int64_t more,
+                             Out* __restrict out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Out>(from[i] >> shift & mask) + static_cast<Out>(more);
 }
 
 // out[0..count) = value for every out, and up to 16 more.
@@ -145,7 +197,7 @@ template <class... Out>
 LENGEN_INLINE void put_run(int64_t value, int64_t count, Out*... out) {
   int64_t i = 0;
   do {
-    for (int64_t j = 0; j < 16; ++j) ((out[i + j] = value), ...);
+    (put_sixteen(static_cast<Out>(value), out + i), ...);
     i += 16;
   } while (i < count);
 }
@@ -225,13 +277,14 @@ LENGEN_INLINE void split_bytes(const uint8_t* numbers, int64_t count, uint16_t b
 }
 
 // out[i] = first + i.
-LENGEN_INLINE void count_up(int64_t first, int64_t count, int64_t* out) {
+LENGEN_INLINE void count_up(int32_t first, int64_t count, int32_t* out) {
+  EightWords values = EightWords{0, 1, 2, 3, 4, 5, 6, 7} + first;
   if (count <= short_spill) {
-    for (int64_t j = 0; j < short_spill; ++j) out[j] = first + j;
+    __builtin_memcpy(out, &values, sizeof values);
     return;
   }
   for (int64_t i = 0; i < count; i += 32) {
-    for (int64_t j = 0; j < 32; ++j) out[i + j] = first + i + j;
+    for (int64_t j = 0; j < 32; j += 8, values += 8) __builtin_memcpy(out + i + j, &values, sizeof values);
   }
 }
 

@@ -54,11 +54,11 @@ class Batch:
     """B strings packed end to end.
 
     Attributes:
-        tokens: [N] int64 token ids.
+        tokens: [N] int32 token ids.
         cu_seqlens: [B+1] int32, where each string starts, and N at the end.
         offsets: [B] int64, the position of each string's first token.
-        scored: [P] int64, indices into ``tokens`` of the positions whose prediction counts, in increasing order.
-        targets: [P] int64, the token each scored position has to predict.
+        scored: [P] int32, indices into ``tokens`` of the positions whose prediction counts, in increasing order.
+        targets: [P] int64 (as losses take them), the token each scored position has to predict.
         longest: tokens of the longest string.
         most_scored: scored positions of the string that has most, where the host knows it; see ``selection``.
     """

@@ -38,7 +38,7 @@ class Embedding(nn.Module):
         self.tied = tied
 
     def forward(self, tokens: Tensor, packing: Packing, offsets: Tensor | None = None) -> Tensor:
-        """tokens [N] int64 to vectors [N, C]; offsets [B] int64 shift the positions of each sequence."""
+        """tokens [N] int32 or int64 to vectors [N, C]; offsets [B] int64 shift the positions of each sequence."""
         if self.period is None:
             return embed(tokens, self.tokens, self.positions, cu_seqlens=packing, offsets=offsets)
         positions = packing.position_in_sequence

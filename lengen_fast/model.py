@@ -171,11 +171,11 @@ class Transformer(nn.Module):
         """Logits of the next token: ``unembed(hidden(...))``.
 
         Args:
-            tokens: [N] int64 packed, or [B, T] int64.
+            tokens: [N] packed, or [B, T], int32 or int64.
             cu_seqlens: [B+1], first packed row of each sequence, then N (or its ``Packing``); None: one sequence.
             offsets: [B] int64, position of each sequence's first token; None means 0. Ignored without a table.
-            rows: [P] int64, the increasing packed rows whose logits are wanted (or their ``RowSelection``); the last
-                block computes nothing else. None: all rows.
+            rows: [P] int32 or int64, the increasing packed rows whose logits are wanted (or their ``RowSelection``);
+                the last block computes nothing else. None: all rows.
 
         Returns:
             [N, V], [B, T, V] or [P, V], fp32.

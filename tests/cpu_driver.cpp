@@ -102,7 +102,10 @@ void look_up() {
   std::vector<int64_t> tokens(static_cast<size_t>(rows)), offsets(static_cast<size_t>(sequences));
   for (auto& token : tokens) token = pick({0, 1, 4});
   for (auto& offset : offsets) offset = pick({0, 10});
-  const Embedding problem{sequences, rows, width, tokens.data(), bounds.data(), offsets.data(), vocabulary, context};
+  const std::vector<int32_t> narrow(tokens.begin(), tokens.end());
+  const bool is_narrow = pick({0, 1}) == 1;
+  const Embedding problem{sequences, rows, width, is_narrow ? narrow.data() : nullptr, is_narrow ? nullptr : tokens.data(), bounds.data(),
+                          offsets.data(), vocabulary, context};
   const auto token_table = numbers(vocabulary * width), position_table = numbers(context * width), gradient = numbers(rows * width);
   auto out = nothing(rows * width);
   if (!embed(problem, token_table.data(), position_table.data(), out.data(), static_cast<int>(threads))) std::exit(1);

@@ -72,7 +72,7 @@ class Case:
         bounds = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
         self.fixed = dict(cu_seqlens=bounds, softmax_scale=options.pop("softmax_scale", 1 / math.sqrt(width)))
         if rows is not None:
-            self.fixed["query_rows"] = torch.tensor(rows, dtype=torch.int64)
+            self.fixed["query_rows"] = torch.tensor(rows, dtype=torch.int32)  # as in a batch
         queries = total if rows is None else len(rows)
         self.longest = max(lengths)
         self.leaves = {

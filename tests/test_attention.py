@@ -278,6 +278,18 @@ def test_no_sequence_bounds_mean_one_sequence():
     assert torch.equal(attention(q[rows], k, v, query_rows=rows), chosen)
 
 
+def test_row_numbers_of_either_width_give_the_same(device):
+    leaves = [x.requires_grad_() for x in draw(3, 7, 2, 4, device=device).unbind()]
+    bounds, rows = bounds_of([4, 0, 3], device), torch.tensor([1, 3, 6], device=device)
+
+    def with_gradients(rows):
+        chosen = RowSelection.from_rows(rows, Packing.from_cu_seqlens(bounds, 7))
+        out = attention(chosen.take(leaves[0]), *leaves[1:], cu_seqlens=bounds, query_rows=rows)
+        return [out, *torch.autograd.grad(out.square().sum(), leaves)]
+
+    assert all(map(torch.equal, with_gradients(rows), with_gradients(rows.int())))
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, -3.0])
 def test_softmax_scale_of_any_sign(scale, device):
     operands, rows = draw(3, 6, 2, 4, device=device).unbind(), torch.tensor([0, 3, 5], device=device)

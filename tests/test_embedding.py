@@ -64,6 +64,17 @@ def test_without_a_packing_the_rows_are_one_sequence():
     assert torch.equal(embed(tokens, *tables()), embed(tokens, *tables(), cu_seqlens=packing))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tokens_of_either_width_give_the_same(dtype, device):
+    (tokens, packing), leaves = packed([3, 0, 5], device), tables(device, dtype)
+    offsets = torch.tensor([0, 1, 4], device=device)
+    wide, narrow = (
+        with_gradients(lambda each=each: embed(each, *leaves, cu_seqlens=packing, offsets=offsets), leaves)
+        for each in (tokens, tokens.int())
+    )
+    assert all(map(torch.equal, wide, narrow))
+
+
 def test_no_rows():
     tokens, packing = packed([0, 0])
     assert embed(tokens, *tables(), cu_seqlens=packing).shape == (0, WIDTH)

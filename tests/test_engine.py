@@ -301,10 +301,10 @@ def test_dtypes_and_shapes():
     batch = task("addition").sampler((4, 50)).sample(10)
     arrays = arrays_of(batch)
     assert {name: str(array.dtype) for name, array in arrays.items()} == {
-        "tokens": "int64",
+        "tokens": "int32",
         "cu_seqlens": "int32",
         "offsets": "int64",
-        "scored": "int64",
+        "scored": "int32",
         "targets": "int64",
     }
     assert arrays["cu_seqlens"].shape == (11,)

@@ -54,7 +54,7 @@ def test_chosen_rows_belong_to_the_same_sequences(device, data):
     lengths = data.draw(lengths_of_sequences)
     rows = sorted(data.draw(st.sets(st.integers(0, sum(lengths) - 1)))) if sum(lengths) else []
     packing = pack(lengths, data.draw(dtypes), device)
-    chosen = RowSelection.from_rows(torch.tensor(rows, dtype=torch.int64, device=device), packing)
+    chosen = RowSelection.from_rows(torch.tensor(rows, dtype=data.draw(dtypes), device=device), packing)
 
     starts = packing.cu_seqlens.tolist()
     counts = [sum(starts[i] <= row < starts[i + 1] for row in rows) for i in range(len(lengths))]

@@ -67,10 +67,10 @@ void bind_attention(py::module_& module) {
       });
 }
 
-Embedding embedding(int64_t sequences, int64_t rows, int64_t width, Address tokens, Address bounds, Address offsets, int64_t vocabulary,
-                    int64_t context) {
-  return {sequences, rows, width, pointer<const int64_t>(tokens), pointer<const int64_t>(bounds), pointer<const int64_t>(offsets),
-          vocabulary, context};
+Embedding embedding(int64_t sequences, int64_t rows, int64_t width, Address narrow_tokens, Address wide_tokens, Address bounds,
+                    Address offsets, int64_t vocabulary, int64_t context) {
+  return {sequences, rows, width, pointer<const int32_t>(narrow_tokens), pointer<const int64_t>(wide_tokens),
+          pointer<const int64_t>(bounds), pointer<const int64_t>(offsets), vocabulary, context};
 }
 
 void bind_embedding(py::module_& module) {

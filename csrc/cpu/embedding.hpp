@@ -11,11 +11,13 @@ namespace lengen::cpu {
 
 struct Embedding {
   int64_t sequences, rows, width;
-  const int64_t* tokens;   // [rows]
+  const int32_t* narrow_tokens;  // [rows], or null: they are wide
+  const int64_t* wide_tokens;
   const int64_t* bounds;   // [sequences + 1]
   const int64_t* offsets;  // [sequences] position of each first row, or null: 0
   int64_t vocabulary, context;  // rows of the tables; context 0: no positions
 
+  int64_t token(int64_t row) const { return narrow_tokens != nullptr ? narrow_tokens[row] : wide_tokens[row]; }
   int64_t first_position(int64_t sequence) const { return offsets == nullptr ? 0 : offsets[sequence]; }
 
   // Whether the bounds are those of the rows, and every token and position has a vector: then nothing else is touched.
@@ -27,7 +29,7 @@ struct Embedding {
       if (context != 0 && (position < 0 || count > context || position > context - count)) return false;
     }
     bool found = true;
-    for (int64_t row = 0; row < rows; ++row) found &= tokens[row] >= 0 && tokens[row] < vocabulary;
+    for (int64_t row = 0; row < rows; ++row) found &= token(row) >= 0 && token(row) < vocabulary;
     return found;
   }
 };
@@ -43,7 +45,7 @@ LENGEN_INLINE void embed_rows_body(const Embedding& problem, int64_t begin, int6
   for (int64_t s = begin; s < end; ++s) {
     int64_t position = problem.first_position(s);
     for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
-      const float* const token = token_table + problem.tokens[row] * width;
+      const float* const token = token_table + problem.token(row) * width;
       float* const to = out + row * width;
       if (problem.context == 0) {
         std::copy_n(token, width, to);
@@ -83,7 +85,7 @@ LENGEN_INLINE void add_columns_body(const Embedding& problem, int64_t column, in
     for (int64_t row = problem.bounds[s]; row < problem.bounds[s + 1]; ++row, ++position) {
       const float* const from = gradient + row * width + column;
       for (int both = 0; both < (problem.context == 0 ? 1 : 2); ++both) {
-        float* const to = (both == 0 ? token_table + problem.tokens[row] * width : position_table + position * width) + column;
+        float* const to = (both == 0 ? token_table + problem.token(row) * width : position_table + position * width) + column;
         for (int64_t i = 0; i < whole; i += lanes) store(to + i, load(to + i) + load(from + i));
         for (int64_t i = whole; i < columns; ++i) to[i] += from[i];
       }

@@ -110,21 +110,22 @@ class PrefixLabels {
   // out[0..n] = the labels of the prefixes of x[0..n-1], the empty one first.
   LENGEN_INLINE void put(const uint8_t* x, int64_t n, uint8_t* out) const {
     *out++ = first_label_;
-    for_each_group(x, n, [&](int64_t i, size_t entry, int64_t, auto size) {
-      for (int64_t j = 0; j < size(); ++j) out[i + j] = static_cast<uint8_t>(labels_of<size()>(entry)[j]);
+    for_each_group(x, n, [&](int64_t i, size_t entry, auto size) {
+      std::memcpy(out + i, labels_of<size()>(entry), size());
     });
   }
 
   // The same for a row that is scored everywhere: its symbols, targets and scored places.
-  LENGEN_INLINE void put_row(const uint8_t* x, int64_t n, int64_t* tokens, const RowView& row) const {
+  LENGEN_INLINE void put_row(const uint8_t* x, int64_t n, int32_t* tokens, const RowView& row) const {
     row.targets[0] = first_label_;
-    row.scored[0] = row.start;
-    FourWords places = FourWords{1, 2, 3, 4} + row.start;
-    for_each_group(x, n, [&](int64_t i, size_t entry, int64_t index, auto size) {
-      copy_words<size()>(&tokens_[static_cast<size_t>(index * size())], tokens + i);
-      copy_words<size()>(labels_of<size()>(entry), row.targets + 1 + i);
+    row.scored[0] = static_cast<int32_t>(row.start);
+    EightWords places = EightWords{1, 2, 3, 4, 5, 6, 7, 8} + row.scored[0];
+    for_each_group(x, n, [&](int64_t i, size_t entry, auto size) {
+      widen_few<size()>(x + i, tokens + i);
+      widen_few<size()>(labels_of<size()>(entry), row.targets + 1 + i);
       if constexpr (size() >= 4) {
-        for (int64_t j = 0; j < size(); j += 4, places += 4) std::memcpy(row.scored + 1 + i + j, &places, sizeof places);
+        std::memcpy(row.scored + 1 + i, &places, size() * sizeof(int32_t));
+        places += static_cast<int32_t>(size());
       }
     });
     if (at_once_ < 4) row.score(0, n + 1);
@@ -152,9 +153,6 @@ class PrefixLabels {
     at_once_ = size;
     level_bits_ = level_bits;
     numbers_ = situations.numbers();
-    for (int64_t index = 0; index < int64_t{1} << bits; ++index) {
-      for (int64_t i = 0; i < size; ++i) tokens_.push_back(symbol_in(index, i));
-    }
     for (const auto& situation : situations.reached()) fill_row(machine, situation.state, situation.values);
     return true;
   }
@@ -174,7 +172,7 @@ class PrefixLabels {
   int64_t symbol_in(int64_t index, int64_t i) const { return index >> (symbol_bits_ * i) & ((int64_t{1} << symbol_bits_) - 1); }
 
   template <int64_t at_once>
-  LENGEN_INLINE const int64_t* labels_of(size_t entry) const {
+  LENGEN_INLINE const uint8_t* labels_of(size_t entry) const {
     return &labels_[entry * at_once];
   }
 
@@ -226,15 +224,15 @@ class PrefixLabels {
       const auto entry = static_cast<size_t>(row << bits | index);
       next = steps[entry].next;
       if constexpr (counters > 0) values += steps[entry].change;
-      visit(i, entry, index, std::integral_constant<int64_t, at_once>{});
+      visit(i, entry, std::integral_constant<int64_t, at_once>{});
     }
   }
 
   int64_t symbols_, symbol_bits_, start_, at_once_ = 1, level_bits_ = 2;
   uint8_t first_label_;
-  std::vector<int32_t> numbers_;          // see CappedSituations
-  std::vector<Step> steps_;               // [situations reached][groups]
-  std::vector<int64_t> labels_, tokens_;  // [situations reached][groups][at_once] and [groups][at_once]
+  std::vector<int32_t> numbers_;  // see CappedSituations
+  std::vector<Step> steps_;       // [situations reached][groups]
+  std::vector<uint8_t> labels_;   // [situations reached][groups][at_once]
 };
 
 }  // namespace lengen

@@ -32,6 +32,8 @@ inline void draw_unique(int64_t n, int64_t symbols, bool hard, Words& words, Scr
 // x is n distinct symbols; y is x.
 class UniqueCopy final : public RowsOf<UniqueCopy> {
  public:
+  using Draft = DistinctDraft;
+
   UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
@@ -44,8 +46,9 @@ class UniqueCopy final : public RowsOf<UniqueCopy> {
     return write_symbols(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
-  void draft(int64_t n, Words& words, Draft& draft) const { draw_distinct(n, alphabet_.symbols, words, draft.x); }
+  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && alphabet_.symbols <= byte_symbols; }
+  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n, alphabet_.symbols, words); }
+  void draft(int64_t n, Draft& draft) const { draft.finish(n, alphabet_.symbols, draft.x); }
   void finish_draft(int64_t, Draft&) const {}
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
 
@@ -148,7 +151,7 @@ class SelectiveCopy final : public RowsOf<SelectiveCopy> {
     const auto* const places = reinterpret_cast<const uint64_t*>(at + sizeof count);
     const uint8_t* letters = at + sizeof count + 8 * words_of_bits(n);
     at = letters + whole_words(count);
-    int64_t* const x = question_of(row);
+    int32_t* const x = question_of(row);
     put_run(blank, n, x);
     const RowShape size = frame_question({blank + 1}, n, count, row, [&](auto*... y) { widen(letters, count, y...); });
     for (int64_t i = 0; i < words_of_bits(n); ++i) {
@@ -189,6 +192,8 @@ class SelectiveCopy final : public RowsOf<SelectiveCopy> {
 template <int64_t k>
 class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
  public:
+  using Draft = DistinctDraft;
+
   OffsetCopy(int64_t symbols, bool hard) : symbols_(symbols), hard_(hard) {}
 
   int64_t shortest() const override { return 2 * k - 1; }
@@ -205,10 +210,11 @@ class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
     return write_symbols(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && symbols_ < byte_symbols; }
-  void draft(int64_t n, Words& words, Draft& draft) const {
+  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && symbols_ < byte_symbols; }
+  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n - (k - 1), symbols_, words); }
+  void draft(int64_t n, Draft& draft) const {
     std::fill_n(draft.x, k - 1, static_cast<uint8_t>(symbols_));
-    draw_distinct(n - (k - 1), symbols_, words, draft.x + k - 1);
+    draft.finish(n - (k - 1), symbols_, draft.x + k - 1);
   }
   void finish_draft(int64_t, Draft&) const {}
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
@@ -220,16 +226,13 @@ class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
   RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
     widen(x, n, question_of(row));
     const int64_t answer = answer_length(n);
-    return frame_question({symbols_ + 1}, n, answer, row, [&](auto*... y) { put_every_kth(x + k - 1, answer, y...); });
-  }
-
-  template <class Symbol, class... Out>
-  static void put_every_kth(const Symbol* x, int64_t count, Out*... out) {
-    if constexpr (k == 1) {
-      widen(x, count, out...);
-    } else {
-      for (int64_t i = 0; i < count; ++i) ((out[i] = x[i * k]), ...);
-    }
+    return frame_question({symbols_ + 1}, n, answer, row, [&](auto*... y) {
+      if constexpr (k == 1) {
+        widen(x, answer, y...);
+      } else {
+        (widen_every<k>(x + k - 1, answer, y), ...);
+      }
+    });
   }
 
   int64_t symbols_;

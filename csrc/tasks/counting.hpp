@@ -272,16 +272,16 @@ class Histogram final : public RowsOf<Histogram> {
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const uint32_t* x = draw(n, words, scratch);
-    int64_t* question = question_of(row);
-    for (int64_t i = 0; i < n; ++i) question[i] = x[i] >> count_bits;
+    put_field(x, n, count_bits, ~uint32_t{0}, 0, question_of(row));
     return frame_question({symbols_ + most_often}, n, n, row, [&](auto*... y) {
-      for (int64_t i = 0; i < n; ++i) ((y[i] = symbols_ - 1 + (x[i] & count_mask)), ...);
+      (put_field(x, n, 0, count_mask, symbols_ - 1, y), ...);
     });
   }
 
  private:
   static constexpr int64_t most_often = 9;
-  static constexpr uint32_t count_bits = 4, count_mask = 15;
+  static constexpr int count_bits = 4;
+  static constexpr uint32_t count_mask = 15;
 
   // Each place as symbol << 4 | count.
   const uint32_t* draw(int64_t n, Words& words, Scratch& scratch) const {

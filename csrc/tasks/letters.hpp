@@ -29,7 +29,7 @@ class Letters {
     for (int64_t number = 0; number < bound; ++number) {
       letters_[static_cast<size_t>(number)] = digits_of(number);
       for (int64_t i = 0; i < per_draw_; ++i) {
-        tokens_[static_cast<size_t>(number)][static_cast<size_t>(i)] = letter(number, i);
+        tokens_[static_cast<size_t>(number)][static_cast<size_t>(i)] = static_cast<int32_t>(letter(number, i));
         if (count <= 8) packed_counts_[static_cast<size_t>(number)] += uint64_t{1} << (8 * letter(number, i));
       }
     }
@@ -71,17 +71,11 @@ class Letters {
     for (int64_t i = 0; i < count; i += at_once) scale(halves + i, std::min(at_once, count - i), words, numbers + i);
   }
 
-  // Writes the letters of drawn numbers to every out, and up to 8 more.
-  template <class... Out>
-  LENGEN_INLINE void put(const uint8_t* numbers, int64_t n, Out*... out) const {
+  // Writes the letters of drawn numbers, and up to 31 more values.
+  LENGEN_INLINE void put(const uint8_t* numbers, int64_t n, int32_t* out) const {
     const int64_t step = per_draw_;
-    if (step == 1) {
-      widen(numbers, n, out...);
-    } else if (step <= 4) {
-      for (int64_t i = 0; i < n; i += step, ++numbers) (copy_words<4>(tokens_[*numbers].data(), out + i), ...);
-    } else {
-      for (int64_t i = 0; i < n; i += step, ++numbers) (copy_words<8>(tokens_[*numbers].data(), out + i), ...);
-    }
+    if (step == 1) return widen(numbers, n, out);
+    for (int64_t i = 0; i < n; i += step, ++numbers) copy_eight(tokens_[*numbers].data(), out + i);
   }
 
   // The letters as bytes, readable 31 bytes past their end.
@@ -101,12 +95,12 @@ class Letters {
   }
 
   // Writes letters as put does; counts[letter] is how often each occurs.
-  void put_and_count(const uint8_t* numbers, int64_t n, int64_t* out, int32_t* counts, Scratch& scratch) const {
+  void put_and_count(const uint8_t* numbers, int64_t n, int32_t* out, int32_t* counts, Scratch& scratch) const {
     if (count_ > 8 || n > 255) {
       put(numbers, n, out);
       return count_each(numbers, n, counts, scratch);
     }
-    const uint64_t packed = per_draw_ <= 4 ? put_and_count_few<4>(numbers, n, out) : put_and_count_few<8>(numbers, n, out);
+    const uint64_t packed = put_and_count_few(numbers, n, out);
     for (int64_t letter = 0; letter < count_; ++letter) counts[letter] = static_cast<int32_t>(packed >> (8 * letter) & 255);
   }
 
@@ -133,16 +127,15 @@ class Letters {
   }
 
   // At most 255 of at most 8 letters: their counts, a byte each.
-  template <int64_t written>
-  uint64_t put_and_count_few(const uint8_t* numbers, int64_t n, int64_t* out) const {
+  uint64_t put_and_count_few(const uint8_t* numbers, int64_t n, int32_t* out) const {
     const int64_t step = per_draw_;
     uint64_t counts = 0;
     int64_t i = 0;
     for (; i + step <= n; i += step, ++numbers) {
-      copy_words<written>(tokens_[*numbers].data(), out + i);
+      copy_eight(tokens_[*numbers].data(), out + i);
       counts += packed_counts_[*numbers];
     }
-    for (const int64_t* left = tokens_[*numbers].data(); i < n; ++i, ++left) {
+    for (const int32_t* left = tokens_[*numbers].data(); i < n; ++i, ++left) {
       out[i] = *left;
       counts += uint64_t{1} << (8 * *left);
     }
@@ -168,7 +161,7 @@ class Letters {
   int64_t count_, per_draw_, inverse_;
   uint16_t bound_, threshold_;
   std::array<uint64_t, most> letters_{};  // of each number, a byte each
-  std::array<std::array<int64_t, 8>, most> tokens_{};  // the same as they are written
+  std::array<std::array<int32_t, 8>, most> tokens_{};  // the same as they are written
   std::array<uint64_t, most> packed_counts_{};         // how often each letter is in it, a byte each, if there are at most 8
 };
 

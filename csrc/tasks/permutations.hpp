@@ -13,7 +13,7 @@ namespace lengen {
 // `steps` places, each subset and arrangement equally likely (Fisher-Yates from the front).
 template <class T>
 void shuffle_front(T* order, int64_t steps, int64_t count, Words& words) {
-  draw_shuffle_indices(steps, count, words, [order](int64_t i, int64_t index) { std::swap(order[i], order[i + index]); });
+  draw_shuffle_indices(0, steps, count, words, [order](int64_t i, int64_t index) { std::swap(order[i], order[i + index]); });
 }
 
 // The identity order of `symbols` symbols, kept in the scratch memory.
@@ -39,22 +39,39 @@ struct DrawInto {
 // Symbols below this number fit in a byte, and their order is laid anew for every row.
 inline constexpr int64_t byte_symbols = 256;
 
-// drawn[0..n): distinct values of 0..symbols-1 in random order, all arrangements equally likely; symbols <= byte_symbols and
-// n <= Draft::longest. A few more may be written. Returns a word with a one for each, if symbols <= 64.
-inline uint64_t draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t* drawn) {
-  uint64_t ones = 0;
-  uint8_t order[byte_symbols];
-  identity_order(symbols, order);
+// A row of distinct values of 0..symbols-1 in random order, all arrangements equally likely, while it is drafted: begin() draws, and
+// finish() puts the values in order. symbols <= byte_symbols and n <= longest_draft.
+class DistinctDraft {
+ public:
+  alignas(32) uint8_t x[longest_draft + 32], y[longest_draft + 32], seen[byte_symbols];  // for the task
+
+  void begin(int64_t n, int64_t symbols, Words& words) {
+    int64_t drawn = 0;
 #if LENGEN_HAS_AVX2_PATH
-  constexpr int64_t size = 6;
-  const int64_t groups = (n + size - 1) / size;
-  const uint32_t* at_hand = words.peek(2 * groups);
-  uint64_t places[(Draft::longest / size / 4 + 1) * 4 * size];
-  if (use_avx2() && at_hand != nullptr && symbols >= size * groups &&
-      shuffle_places_avx2<size>(at_hand, groups, symbols, places)) [[likely]] {
-    words.skip(2 * groups);
+    const int64_t groups = std::min((n + size - 1) / size, symbols / size);
+    const uint32_t* at_hand = words.peek(2 * groups);
+    if (use_avx2() && at_hand != nullptr && shuffle_places_avx2<size>(at_hand, groups, symbols, places_)) [[likely]] {
+      words.skip(2 * groups);
+      drawn = size * groups;
+    }
+#endif
+    if (drawn < n) [[unlikely]] {
+      draw_shuffle_indices(drawn, n, symbols, words, [&](int64_t i, int64_t index) {
+        place(i) = static_cast<uint64_t>(i + index);
+        drawn = i + 1;
+      });
+      for (; drawn % size != 0; ++drawn) place(drawn) = static_cast<uint64_t>(drawn);  // all symbols are drawn
+    }
+  }
+
+  // drawn[0..n), and a few more. Returns a word with a one for each, if symbols <= 64.
+  uint64_t finish(int64_t n, int64_t symbols, uint8_t* drawn) const {
+    uint64_t ones = 0;
+    uint8_t order[byte_symbols + 32];
+    identity_order(symbols + size, order);
+    const int64_t groups = (n + size - 1) / size;
     for (int64_t g = 0; g < groups; ++g, drawn += size) {
-      const uint64_t* of_group = places + g / 4 * 4 * size + g % 4;
+      const uint64_t* of_group = places_ + g / 4 * 4 * size + g % 4;
 #pragma GCC unroll 8
       for (int64_t j = 0; j < size; ++j) {
         const uint64_t place = of_group[4 * j];
@@ -65,27 +82,33 @@ inline uint64_t draw_distinct(int64_t n, int64_t symbols, Words& words, uint8_t*
       }
     }
 #pragma GCC unroll 8
-    for (int64_t j = 1; j < size; ++j) ones ^= static_cast<uint64_t>(j <= size * groups - n) << (drawn[-j] & 63);
-    return ones;
+    for (int64_t j = 1; j < size; ++j) {
+      const bool extra = j <= size * groups - n && drawn[-j] < symbols;
+      ones ^= static_cast<uint64_t>(extra) << (drawn[-j] & 63);
+    }
+    return symbols < 64 ? ones & ((uint64_t{1} << symbols) - 1) : ones;
   }
-#endif
-  draw_shuffle_indices(n, symbols, words, DrawInto<uint8_t>{order, drawn});
-  for (int64_t i = 0; i < n; ++i) ones |= uint64_t{1} << (drawn[i] & 63);
-  return ones;
-}
 
-// The same for any number of symbols.
+ private:
+  static constexpr int64_t size = 6;  // of a group
+
+  uint64_t& place(int64_t i) { return places_[(i / size / 4 * size + i % size) * 4 + i / size % 4]; }
+
+  uint64_t places_[((longest_draft + size) / size / 4 + 1) * 4 * size];  // see shuffle_places_avx2
+};
+
+// drawn[0..n): the same for any number of symbols and any length. A few more may be written.
 inline void draw_distinct(int64_t n, int64_t symbols, Words& words, Scratch& scratch, uint32_t* drawn) {
   uint32_t* order = identity_of(symbols, scratch);
   const DrawInto<uint32_t> draw{order, drawn};
   if (symbols <= 8 * n) {
-    draw_shuffle_indices(n, symbols, words, draw);
+    draw_shuffle_indices(0, n, symbols, words, draw);
     identity_order(symbols, order);
     return;
   }
   uint32_t* moved = at_least(scratch.moved, n + most_indices);
   int64_t count = 0;
-  draw_shuffle_indices(n, symbols, words, [&](int64_t i, int64_t index) {
+  draw_shuffle_indices(0, n, symbols, words, [&](int64_t i, int64_t index) {
     draw(i, index);
     moved[count++] = static_cast<uint32_t>(i + index);
   });

@@ -50,8 +50,8 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
   static constexpr int64_t values = 16, most_others = 3;
   static constexpr uint32_t value_bits = 4;
 
-  static int64_t key_of(uint32_t pair) { return pair >> value_bits; }
-  int64_t value_of(uint32_t pair) const { return keys_ + (pair & (values - 1)); }
+  static int32_t key_of(uint32_t pair) { return static_cast<int32_t>(pair >> value_bits); }
+  int32_t value_of(uint32_t pair) const { return static_cast<int32_t>(keys_ + (pair & (values - 1))); }
 
   // Pairs as key << 4 | value.
   uint32_t* draw_any(int64_t pairs, Words& words, Scratch& scratch) const {
@@ -93,13 +93,13 @@ class InductionHead final : public RowsOf<InductionHead> {
   RowShape largest_shape(int64_t n) const override { return {n + 3, 2}; }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
-    int64_t* x = question_of(row);
+    int32_t* x = question_of(row);
     const int64_t places = hard_ ? (n + 1) / 4 : n - 2;
     const int64_t first = words.below(static_cast<uint32_t>(places));
     if (hard_) {
       const int64_t common = words.below(trigger);
       put_run(common, n, x);
-      x[first + 1] = (common + 1 + words.below(trigger - 1)) % trigger;
+      x[first + 1] = static_cast<int32_t>((common + 1 + words.below(trigger - 1)) % trigger);
     } else {
       letters_.put(letters_.draw(n, words, scratch), n, x);
     }

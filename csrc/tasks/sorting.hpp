@@ -16,6 +16,10 @@ namespace lengen {
 // paper: any symbols. hard: n consecutive symbols, so that neighbours in y differ by one, in random order.
 class Sort final : public RowsOf<Sort> {
  public:
+  struct Draft : DistinctDraft {
+    uint64_t ones;
+  };
+
   Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
@@ -32,17 +36,18 @@ class Sort final : public RowsOf<Sort> {
     return write_symbols(n, x, sort_symbols(x, n, scratch), row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= Draft::longest && alphabet_.symbols <= byte_symbols; }
-  void draft(int64_t n, Words& words, Draft& draft) const {
-    const uint64_t ones = draw_distinct(n, alphabet_.symbols, words, draft.x);
-    if (alphabet_.symbols <= 64) {
-      list_ones(ones, draft.y);
-    } else {
-      mark(draft.x, n, draft.seen);
-    }
+  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && alphabet_.symbols <= byte_symbols; }
+  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n, alphabet_.symbols, words); }
+  void draft(int64_t n, Draft& draft) const {
+    draft.ones = draft.finish(n, alphabet_.symbols, draft.x);
+    if (alphabet_.symbols > 64) mark(draft.x, n, draft.seen);
   }
   void finish_draft(int64_t, Draft& draft) const {
-    if (alphabet_.symbols > 64) list_marked(draft.seen, marks(), draft.y);
+    if (alphabet_.symbols > 64) {
+      list_marked(draft.seen, marks(), draft.y);
+    } else {
+      list_ones(draft.ones, draft.y);
+    }
   }
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const {
     return write_symbols(n, draft.x, draft.y, row);
@@ -116,7 +121,7 @@ class BucketSort final : public RowsOf<BucketSort> {
   }
 
   // Rare letters go to random places, one after the other, as long as they are fewer than half.
-  void draw_rare(int64_t n, Words& words, Scratch& scratch, int32_t* counts, int64_t* x) const {
+  void draw_rare(int64_t n, Words& words, Scratch& scratch, int32_t* counts, int32_t* x) const {
     const int64_t letters = letters_.count(), common = words.below(static_cast<uint32_t>(letters));
     uint8_t* rare = at_least(scratch.letters, 2 * letters);
     int64_t found = 0;

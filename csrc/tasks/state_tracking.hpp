@@ -43,7 +43,7 @@ class CycleWalk final : public RowsOf<CycleWalk> {
  private:
   static constexpr int64_t most_moves = 3;
 
-  int64_t draw_any(int64_t n, Words& words, Scratch& scratch, int64_t* x) const {
+  int64_t draw_any(int64_t n, Words& words, Scratch& scratch, int32_t* x) const {
     const uint8_t* numbers = moves_.draw(n, words, scratch);
     moves_.put(numbers, n, x);
     const int64_t whole = moves_.whole_draws(n);
@@ -53,13 +53,13 @@ class CycleWalk final : public RowsOf<CycleWalk> {
     return total;
   }
 
-  int64_t draw_few(int64_t n, Words& words, int64_t* x) const {
+  int64_t draw_few(int64_t n, Words& words, int32_t* x) const {
     const int64_t count = words.below(static_cast<uint32_t>(std::min(most_moves, n) + 1));
     put_run(0, n, x);
     int64_t total = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t place = place_in_stretch(n, i, count, words);
-      x[place] = 1 + words.below(static_cast<uint32_t>(moves_.count() - 1));
+      x[place] = static_cast<int32_t>(1 + words.below(static_cast<uint32_t>(moves_.count() - 1)));
       total += steps_[static_cast<size_t>(x[place])];
     }
     return total;
@@ -114,13 +114,15 @@ class FlipFlop final : public RowsOf<FlipFlop> {
   RowShape write_kept(int64_t n, const uint8_t*& at, const RowView& row) const {
     row.tokens[0] = alphabet_.bos();
     row.tokens[n + 1] = alphabet_.eos();
-    int64_t *tokens = row.tokens + 1, *scored = row.scored, *targets = row.targets;
-    int64_t memory = first_bit, reads = 0;
-    const int64_t first = row.start + 1;
+    int32_t *tokens = row.tokens + 1, *scored = row.scored;
+    int64_t* targets = row.targets;
+    int32_t memory = first_bit;
+    int64_t reads = 0;
+    const auto first = static_cast<int32_t>(row.start + 1);
     const uint8_t* numbers = at;
     at += n / 2;
-    for (int64_t i = 0; i < n; i += 2) {
-      const int64_t pair = pairs_[*numbers++];
+    for (int32_t i = 0; i < n; i += 2) {
+      const int32_t pair = pairs_[*numbers++];
       memory = (memory & pair >> keeps & 7) | (pair >> stores & 7);
       tokens[i] = pair >> instruction & 7;
       tokens[i + 1] = (memory & pair >> recalls & 7) ^ (pair >> shows & 7);
@@ -202,7 +204,7 @@ class WordProblem final : public RowsOf<WordProblem> {
  private:
   static constexpr int64_t most_elements = 3;
 
-  const uint8_t* draw_any(int64_t n, Words& words, Scratch& scratch, int64_t* tokens) const {
+  const uint8_t* draw_any(int64_t n, Words& words, Scratch& scratch, int32_t* tokens) const {
     const uint8_t* numbers = letters_.draw(n, words, scratch);
     letters_.put(numbers, n, tokens);
     return letters_.bytes(numbers, n, scratch);

@@ -59,8 +59,9 @@ def attention(
             carries what several calls on the same rows can share, and whose longest sequence no launch waits for: give
             one to capture a CUDA graph, where a tensor's cannot be read and N would stand for it. None for [B, T, H, D]
             or one packed sequence.
-        query_rows: [P] int64, increasing rows of k to compute, as in the scored rows of a last layer or one decoding
-            step; cost is proportional to P x T. Needs packed k and v. A ``RowSelection`` carries what layers can share.
+        query_rows: [P] int32 or int64, increasing rows of k to compute, as in the scored rows of a last layer or one
+            decoding step; cost is proportional to P x T. Needs packed k and v. A ``RowSelection`` carries what layers
+            can share.
         precision: of products of fp32 operands on a GPU. "ieee": fp32. "tf32x3": three tf32 products on tensor cores.
             "tf32": tensor cores ignore the last 13 bits of each operand. "auto": "tf32" where PyTorch's matrix products
             are set to it, else "ieee". A CPU computes in fp32. Largest errors, emulated on a CPU (D 16 to 128, up to

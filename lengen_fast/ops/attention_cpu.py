@@ -104,7 +104,7 @@ def _problem(
     """The kernel's description of a call, and the tensors to keep while it is in use."""
     batched = cu_seqlens is None
     bounds = torch.arange(len(k) + 1) * k.shape[1] if batched else cu_seqlens.long().contiguous()
-    chosen = None if query_rows is None else query_rows.contiguous()
+    chosen = None if query_rows is None else query_rows.long().contiguous()
     operands = [_rows(x) for x in (q, k, v)]
     heads, width = q.shape[-2:]
     shape = len(bounds) - 1, heads, k.shape[-2], width

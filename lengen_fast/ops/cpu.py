@@ -34,7 +34,7 @@ def embed(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: list[T
     """Token vectors plus position vectors of packed rows; None if a token or a position has none.
 
     Args:
-        tokens: [N] int64.
+        tokens: [N] int32 or int64.
         bounds: [B+1] int64, as ``cu_seqlens``.
         offsets: [B] int64, position of the first row of each sequence; None means 0.
         tables: [V, C], and [context, C] if there are positions; contiguous.
@@ -122,4 +122,5 @@ def _embedding(tokens: Tensor, bounds: Tensor, offsets: Tensor | None, tables: l
     first = 0 if offsets is None else offsets.data_ptr()
     rows = (len(tables[0]), len(tables[1]) if len(tables) > 1 else 0)
     shape = len(bounds) - 1, len(tokens), tables[0].shape[1]
-    return _cpu.Embedding(*shape, tokens.data_ptr(), bounds.data_ptr(), first, *rows)
+    narrow, wide = (tokens.data_ptr() if tokens.dtype == dtype else 0 for dtype in (torch.int32, torch.int64))
+    return _cpu.Embedding(*shape, narrow, wide, bounds.data_ptr(), first, *rows)

@@ -23,7 +23,7 @@ def embed(
     """Sum of the token's vector and the vector of its position, shifted by the offset of its row.
 
     Args:
-        tokens: [N] int64, packed rows.
+        tokens: [N] int32 or int64, packed rows.
         token_table: [V, C].
         position_table: [context, C] learned absolute positions; None adds no positions.
         cu_seqlens: [B+1] int32 or int64, the first packed row of each sequence, then N (or its ``Packing``); None: one
@@ -62,7 +62,8 @@ def _has_kernel(tokens: Tensor, packing: Packing, offsets: Tensor | None, tables
     numbers = [tokens, packing.cu_seqlens] if offsets is None else [tokens, packing.cu_seqlens, offsets]
     if not cpu.serves(*tables) or not cpu.is_plain(*numbers):
         return False
-    return all(x.dtype == torch.int64 and x.is_contiguous() for x in (tokens, *numbers[2:]))
+    whole = all(x.is_contiguous() for x in numbers)
+    return whole and tokens.dtype in (torch.int32, torch.int64) and all(x.dtype == torch.int64 for x in numbers[2:])
 
 
 class _Embed(torch.autograd.Function):

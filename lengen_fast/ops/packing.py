@@ -100,7 +100,7 @@ class RowSelection:
     """Chosen rows of a packed tensor, such as the scored ones.
 
     Attributes:
-        rows: [P] int64, increasing row numbers.
+        rows: [P] int32 or int64, increasing row numbers.
         source: how the packed tensor's own N rows belong to B sequences.
         most: the largest number of chosen rows in a sequence; None: read from the device when it is needed.
     """
@@ -114,7 +114,7 @@ class RowSelection:
         """Describe ``rows`` of a tensor packed in that way.
 
         Raises:
-            ValueError: ``rows`` is not an int64 vector, or (on a CPU) is out of range or does not increase.
+            ValueError: ``rows`` is no vector of int32 or int64, or (on a CPU) is out of range or does not increase.
         """
         check_row_vector(rows)
         if rows.device.type == "cpu":
@@ -180,8 +180,8 @@ def check_row_vector(rows: Tensor) -> None:
     """Raise unless ``rows`` may be ``query_rows``, as far as its shape and dtype tell."""
     if not isinstance(rows, Tensor):
         raise TypeError(f"query_rows must be a tensor or a RowSelection, got {type(rows).__name__}")
-    if rows.dim() != 1 or rows.dtype != torch.int64:
-        raise ValueError(f"query_rows must be an int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
+    if rows.dim() != 1 or rows.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"query_rows must be an int32 or int64 vector, got shape {tuple(rows.shape)} and {rows.dtype}")
 
 
 def check_rows(rows: Tensor, total: int) -> None:
@@ -239,4 +239,4 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (source,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.size, *gradient.shape[1:]).index_copy(0, source, gradient), None
+        return gradient.new_zeros(ctx.size, *gradient.shape[1:]).index_copy(0, source.long(), gradient), None

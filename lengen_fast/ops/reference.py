@@ -34,7 +34,7 @@ def attention(
         logit_scale: [N, H] or [B, T, H], factor of the products of a query.
         window: how many of the last keys a query sees; None means all.
         cu_seqlens: [B+1], first row of each sequence, then N; None means one sequence.
-        query_rows: [P] int64, the rows to compute; None means all.
+        query_rows: [P] int32 or int64, the rows to compute; None means all.
         softmax_scale: factor of the products, 1/sqrt(D) if None.
 
     Returns:

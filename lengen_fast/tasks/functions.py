@@ -127,10 +127,12 @@ class Rows:
         """Rows of tokens, scored positions and targets, end to end."""
         starts = list(accumulate((len(tokens) for tokens, _, _ in rows), initial=0))
         return cls(
-            tokens=np.concatenate([tokens for tokens, _, _ in rows]),
+            tokens=np.concatenate([tokens for tokens, _, _ in rows]).astype(np.int32),
             cu_seqlens=np.array(starts, dtype=np.int32),
             offsets=np.array(offsets, dtype=np.int64),
-            scored=np.concatenate([start + scored for start, (_, scored, _) in zip(starts, rows, strict=False)]),
+            scored=np.concatenate([start + scored for start, (_, scored, _) in zip(starts, rows, strict=False)]).astype(
+                np.int32
+            ),
             targets=np.concatenate([targets for _, _, targets in rows]),
             longest=max(len(tokens) for tokens, _, _ in rows),
             most_scored=max(len(scored) for _, scored, _ in rows),
