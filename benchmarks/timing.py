@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from statistics import median, quantiles
 
 Workload = Callable[[], float]
 """Does its work once and returns the seconds that one unit of it took."""
 
 
-def alternate(workloads: dict[str, Workload], rounds: int, most_seconds: float = math.inf) -> dict[str, list[float]]:
+def alternate(
+    workloads: dict[Hashable, Workload], rounds: int, most_seconds: float = math.inf
+) -> dict[Hashable, list[float]]:
     """Run the workloads in turn, A B A B ...; seconds by name. A workload warms up by itself.
 
     Args:
