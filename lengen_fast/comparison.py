@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from lengen_fast.evaluation import percentage
 from lengen_fast.lengths import exceeds, extent
 from lengen_fast.positions import encoding
 
@@ -111,13 +112,14 @@ def _reach(line: Accuracy) -> tuple[int, int]:
 
 
 def _compared(forecast: Forecast, said: str, line: Accuracy) -> Comparison:
-    figure = f"{said}; exact match at {line.label.replace(':', '-')} is {line.exact:.1%}"
+    figure = f"{said}; exact match at {line.label.replace(':', '-')} is {percentage(line.exact, 1)}"
     low, high = line.interval
     if forecast.outcome == "unknown":
         return Comparison(NOT_TESTED, f"{figure}: theory left it open, so nothing is tested")
     if low < THRESHOLD <= high:
-        interval = f"{low:.1%} to {high:.1%}, around the {THRESHOLD:.0%} that count as generalizing"
-        return Comparison(UNDECIDED, f"{figure} ({interval}): undecided")
+        interval = f"{percentage(low, 1)} to {percentage(high, 1)}"
+        around = f"around the {THRESHOLD:.0%} that count as generalizing"
+        return Comparison(UNDECIDED, f"{figure} ({interval}, {around}): undecided")
     right = line.exact >= THRESHOLD
     result = AGREES if right == (forecast.outcome == "generalizes") else DISAGREES
     return Comparison(result, f"{figure}, {'at least' if right else 'below'} {THRESHOLD:.0%}: {result}")

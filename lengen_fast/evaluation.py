@@ -124,6 +124,13 @@ def wilson_interval(correct: int, count: int, z: float = 1.959963984540054) -> t
     return (centre - margin if correct else 0.0), (centre + margin if correct < count else 1.0)
 
 
+def percentage(share: float, digits: int = 2) -> str:
+    """A share of 0..1 in percent, rounded, but to 0% or 100% only where it is that."""
+    least = 10.0 ** -(digits + 2)
+    rounded = share if share in (0, 1) else min(max(share, least), 1 - least)
+    return f"{rounded:.{digits}%}"
+
+
 def evaluate(
     model: Transformer,
     task: Task,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lengen_fast.evaluation import Accuracy, AccuracyTable, wilson_interval
+from lengen_fast.evaluation import Accuracy, AccuracyTable, percentage, wilson_interval
 from lengen_fast.lengths import Number, Pair, bounds, exceeds, extent
 from lengen_fast.positions import encoding
 from lengen_fast.published import BINS, Published, published
@@ -145,7 +145,7 @@ def outcome_sentence(result: Outcome) -> str:
         return "training did not reach 100% in its own range, so longer strings say little"
     if not beyond:
         return "no length beyond the training range was tested"
-    figures = ", ".join(f"{line.exact:.1%} at {line.label}" for line in beyond)
+    figures = ", ".join(f"{percentage(line.exact, 1)} at {line.label}" for line in beyond)
     return f"beyond the training range: {figures}"
 
 
@@ -159,11 +159,11 @@ def accuracy_rows(result: Outcome) -> list[list[str]]:
             [
                 line.label,
                 f"{line.count:,}",
-                f"{line.exact:.2%}",
-                f"{low:.2%} to {high:.2%}",
-                f"{line.per_position:.2%}",
+                percentage(line.exact),
+                f"{percentage(low)} to {percentage(high)}",
+                percentage(line.per_position),
                 "-" if line.first_wrong_median is None else f"{line.first_wrong_median:g}",
-                "-" if figure is None else f"{figure:.2%}",
+                "-" if figure is None else percentage(figure),
             ]
         )
     return rows

@@ -75,10 +75,10 @@ def test_packed_arguments_with_batched_operands_are_refused(option, value):
         attention(x, x, x, **{option: value})
 
 
-@pytest.mark.parametrize("option", ["cu_seqlens", "query_rows", "bias"])
+@pytest.mark.parametrize("option", ["q", "k", "v", "key_bias", "logit_scale", "cu_seqlens", "query_rows", "bias"])
 def test_lists_are_refused(option):
     with pytest.raises(TypeError, match=f"{option} must be a tensor.*got list"):
-        attention(X, X, X, **{option: [0, 6]})
+        attention(**GOOD | {option: [0, 6]})
 
 
 @pytest.mark.parametrize("given", [

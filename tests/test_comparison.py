@@ -55,6 +55,11 @@ def test_the_sentence_says_program_threshold_and_result():
     )
 
 
+def test_one_wrong_string_of_many_is_not_rounded_away():
+    sentence = Comparison.of(PROGRAM, finished(line(101, 150, 1999))).sentence
+    assert "exact match at 101-150 is 99.9%, at least" in sentence
+
+
 def test_few_strings_decide_nothing():
     assert Comparison.of(PROGRAM, finished(line(101, 150, 30, 30))).result == "undecided"
 

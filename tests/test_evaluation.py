@@ -11,7 +11,14 @@ from scipy.stats import binomtest
 import lengen_fast as lf
 from lengen_fast import evaluation
 from lengen_fast.data import evaluation_stream
-from lengen_fast.evaluation import Accuracy, AccuracyTable, correct_positions, evaluate, wilson_interval
+from lengen_fast.evaluation import (
+    Accuracy,
+    AccuracyTable,
+    correct_positions,
+    evaluate,
+    percentage,
+    wilson_interval,
+)
 from lengen_fast.training import training_loss
 
 MAJORITY, COPY = lf.task("binary_majority"), lf.task("repeat_copy")
@@ -184,6 +191,23 @@ def test_evaluating_a_batch_leaves_it_fit_for_training():
 
 
 # ---- intervals ----
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "shown"),
+    [
+        (0, 2, "0.00%"),
+        (1, 2, "100.00%"),
+        (1.0, 1, "100.0%"),
+        (0.9995, 1, "99.9%"),
+        (0.999999, 2, "99.99%"),
+        (1e-9, 2, "0.01%"),
+        (0.5, 2, "50.00%"),
+        (0.98766, 2, "98.77%"),
+    ],
+)
+def test_only_all_is_100_percent_and_only_none_is_0(share, digits, shown):
+    assert percentage(share, digits) == shown
 
 
 @given(st.integers(1, 5000), st.data())

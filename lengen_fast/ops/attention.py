@@ -80,6 +80,7 @@ def attention(
             do not increase. What those two hold is read on a CPU always, on a GPU only with LENGEN_DEBUG=1 in the
             environment (it waits for the device), and never under torch.compile or for fake tensors.
     """
+    _check_tensors(q=q, k=k, v=v, key_bias=key_bias, logit_scale=logit_scale)
     _check_keys(k, v)
     if k.dim() == 4 and not (cu_seqlens is None and query_rows is None):
         raise ValueError("cu_seqlens and query_rows need packed q, k and v, [N, H, D], not [B, T, H, D]")
@@ -194,6 +195,12 @@ def _is_eager(q: Tensor) -> bool:
 
 
 # ---- checks ----
+
+
+def _check_tensors(**operands: object) -> None:
+    for name, x in operands.items():
+        if not isinstance(x, Tensor) and (x is not None or name in ("q", "k", "v")):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
 
 
 def _check_keys(k: Tensor, v: Tensor) -> None:

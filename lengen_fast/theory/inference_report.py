@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lengen_fast.evaluation import wilson_interval
+from lengen_fast.evaluation import percentage, wilson_interval
 from lengen_fast.published import published
 from lengen_fast.reporting import COLOURS, write_figure
 from lengen_fast.theory.candidates import Candidate
@@ -48,8 +48,8 @@ def _row(finding: Finding, candidate: Candidate, n: str | None = None) -> list[s
         finding.fitted_on,
         *(f"{part:.3g}" for part in parts(candidate.regularizer)),
         f"{candidate.regularizer.total:.1f}",
-        f"{candidate.agreement:.2%}",
-        "exact" if finding.exhaustive[1] else f"{low:.2%} to {high:.2%}",
+        percentage(candidate.agreement),
+        "exact" if finding.exhaustive[1] else f"{percentage(low)} to {percentage(high)}",
         finding.tested_on,
         str(candidate.shape),
         _found(candidate),
@@ -96,7 +96,7 @@ def _found_sentence(result: Inference, found: list[Finding]) -> str:
     grew = f"R went from {totals[0]:.1f} to {totals[-1]:.1f} over n = {found[0].n} to {last.n}, at last up {growth}"
     origin = "comes from the task's program" if last.best.origin == "program" else "was trained"
     lengths = f"lengths {last.n // 2 + 1} to {last.n}"
-    return f"{grew}; T_{last.n} {origin} and is right on {last.best.agreement:.2%} of {lengths}"
+    return f"{grew}; T_{last.n} {origin} and is right on {percentage(last.best.agreement)} of {lengths}"
 
 
 def save_figure(results: Sequence[Inference], path: Path) -> None:
