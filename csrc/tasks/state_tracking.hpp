@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -104,11 +105,10 @@ class FlipFlop final : public RowsOf<FlipFlop> {
   Kept keep(int64_t n, Words& words, Scratch& scratch, uint8_t* at) const {
     const int64_t pairs = n / 2;
     numbers_.draw(pairs, words, scratch, at);
+    const int64_t others = count_reads(at, pairs) - is_read(at[0]) - is_read(at[pairs - 1]);
     at[0] = static_cast<uint8_t>(2 * write_bit + at[0] % 2);
     at[pairs - 1] = 2 * read;
-    int64_t reads = 0;
-    for (int64_t i = 0; i < pairs; ++i) reads += at[i] / 2 == read;
-    return {{n + 2, reads}, at + pairs};
+    return {{n + 2, others + 1}, at + pairs};
   }
 
   RowShape write_kept(int64_t n, const uint8_t*& at, const RowView& row) const {
@@ -136,6 +136,22 @@ class FlipFlop final : public RowsOf<FlipFlop> {
  private:
   static constexpr int32_t write_bit = 0, read = 1, ignore = 2, first_bit = 3;
   static constexpr Alphabet alphabet_{5};
+
+  static bool is_read(uint8_t number) { return number / 2 == read; }
+
+  // Eight at a time, as they were stored: a wider load would wait for the stores.
+  static int64_t count_reads(const uint8_t* numbers, int64_t count) {
+    constexpr uint64_t each = 0x0101010101010101, low = 0x7F * each;
+    int64_t reads = 0;
+    for (int64_t i = 0; i < count; i += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, numbers + i, sizeof eight);
+      const uint64_t others = (eight ^ 2 * read * each) & 0xFE * each;  // a byte is 0 where it is a read
+      const uint64_t marks = ~(((others & low) + low) | others | low);
+      reads += ones_in_word(marks & low_bits(8 * (count - i)));
+    }
+    return reads;
+  }
 
   // What an instruction and a drawn bit do, in fields of three bits: memory becomes memory & keeps | stores, and the bit that is
   // shown is memory & recalls ^ shows. Memory holds the token of its bit.
