@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,14 +48,21 @@ def _expected(error: Exception) -> bool:
     from lengen_fast.runs import RunError
     from lengen_fast.training import TrainingDiverged
 
-    allocation = isinstance(error, RuntimeError) and "memory" in str(error)
-    return allocation or isinstance(error, (RunError, TrainingDiverged, OSError, MemoryError))
+    return _is_allocation(error) or isinstance(error, (RunError, TrainingDiverged, OSError))
+
+
+def _is_allocation(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
 
 
 def _complain(error: BaseException, code: int) -> int:
     from lengen_fast.expressions import RegexError
 
     sentence = " ".join(getattr(error, "sentence", str(error)).split()) or type(error).__name__
+    if _is_allocation(error):
+        asked = re.search(r"allocate (\d+) bytes", sentence)
+        size = f" ({int(asked[1]):,} bytes at once)" if asked else ""
+        sentence = f"this needs more memory than there is{size}: ask for a smaller batch, count, width or context"
     text = str(error) if isinstance(error, RegexError) else sentence
     print(f"lengen: error: {text}", file=sys.stderr)
     if hasattr(error, "excerpt"):  # of a program: its line, with a caret

@@ -53,6 +53,9 @@ def evaluation_stream(purpose: str, low: int | tuple[int, int], high: int | tupl
 class Batch:
     """B strings packed end to end.
 
+    Numbers of tokens and of rows have 32 bits, half of what has to be written and sent to a GPU; where an operation of
+    PyTorch wants 64 (``F.one_hot``, ``index_copy``, a loss over all tokens), give it ``tokens.long()``.
+
     Attributes:
         tokens: [N] int32 token ids.
         cu_seqlens: [B+1] int32, where each string starts, and N at the end.

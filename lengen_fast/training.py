@@ -71,6 +71,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not (name == "threads" and value is None):
                 check_at_least(name, value, 1)
+        if self.batch >= 2**31:
+            raise ValueError(f"batch must be at most {2**31 - 1}, got {self.batch}")
         check_integer("seed", self.seed, 0, 2**64 - 1)
         check_integer("warmup", self.warmup, 0, 2**63)
         if self.distribution is not None and self.distribution not in DISTRIBUTIONS:
@@ -215,6 +217,8 @@ def train(
         ValueError: before any work: settings that do not fit together.
         RunError: the directory cannot be read or written.
         TrainingDiverged: the loss became NaN or infinite; ``out`` keeps its last good checkpoint, or is removed.
+
+    What fails before its first step leaves no directory behind.
     """
     train_config = train_config or TrainConfig()
     train_config = _settled(train_config, task)
@@ -222,18 +226,20 @@ def train(
     check_device(device)
     settings = {**run_settings(config, task, train_config), "device": str(device)}
     directory = _directory(settings, out, resume)
-    trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
     alone = contextlib.nullcontext() if directory is None else directory.locked()
     with alone, _threads(train_config.threads or _threads_for(config)):
-        if directory is not None and directory.finished:
-            directory.discard_leftovers()
-            return trainer.finished_run()
-        if resume:
-            trainer.restore()
+        trainer = None
         try:
+            trainer = _Trainer(config, task, train_config, directory, torch.device(device), observer or _ignore)
+            if directory is not None and directory.finished:
+                directory.discard_leftovers()
+                return trainer.finished_run()
+            if resume:
+                trainer.restore()
             return trainer.run()
-        except TrainingDiverged:
-            if directory is not None:
+        except Exception as error:
+            begun = resume or (trainer is not None and trainer.step > 0)
+            if directory is not None and (isinstance(error, TrainingDiverged) or not begun):
                 directory.discard_if_unsaved()
             raise
 

@@ -55,6 +55,7 @@ OTHER_SELECTION = RowSelection.from_rows(torch.tensor([1]), Packing.uniform(3, 2
         ({"q": X[:1], "query_rows": torch.tensor([-1])}, "query_rows must lie in 0..5"),
         ({"q": X[:2], "query_rows": torch.tensor([3, 1])}, "query_rows must increase"),
         ({"q": X[:2], "query_rows": torch.tensor([3, 3])}, "query_rows must increase"),
+        ({"q": X[:4], "query_rows": torch.tensor([0, 2**63 - 1, -(2**63), 3])}, "query_rows must increase"),
         ({"q": X[:1], "query_rows": torch.tensor([1.0])}, "query_rows must be an int32 or int64 vector.*float32"),
         ({"q": X[:1], "query_rows": torch.tensor(1)}, "query_rows must be an int32 or int64 vector"),
         ({"q": X[:3], "query_rows": torch.tensor([1, 2])}, "q must have shape .2, 2, 4. .* query_rows"),

@@ -202,6 +202,7 @@ BAD_USE = [
     (["run", "binary_majority", "--layers", "0"], "layers must be at least 1"),
     (["run", "binary_majority", "--steps", "0"], "steps must be at least 1"),
     (["run", "binary_majority", "--batch", "-4"], "batch must be at least 1"),
+    (["run", "binary_majority", "--batch", "99999999999"], "batch must be at most 2147483647"),
     (["run", "binary_majority", "--count", "0"], "count must be at least 1"),
     (["run", "binary_majority", "--seed", "-1"], "seed"),
     (["run", "binary_majority", "--learning-rate", "nan"], "learning_rate"),
@@ -211,6 +212,7 @@ BAD_USE = [
     (["run", "binary_majority", "--device", "abacus"], "there is no device 'abacus'"),
     (["generate", "parity", "--count", "-3"], "count must be at least 1"),
     (["generate", "parity", "--length", "9:3"], "reversed"),
+    (["generate", "unique_copy", "--length", "2000000"], "the longest string has length 1048576"),
     (["generate", "parity", "--distribution", "soft"], "'paper' or 'hard'"),
     (["evaluate", "RUN", "--lengths", "5000"], "--context 5004"),
     (["evaluate", "RUN", "--lengths", "10", "--count", "0"], "count must be at least 1"),
@@ -234,6 +236,14 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing_behind(arguments, words, f
     assert words in printed.err
     assert printed.err.count("\n") == 1
     assert printed.err.startswith("lengen: error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_larger_than_memory_is_one_sentence_and_leaves_nothing_behind(tmp_path, capsys):
+    assert main(["run", "binary_majority", "--context", "999999999999", "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("lengen: error: this needs more memory than there is (")
+    assert error.endswith("bytes at once): ask for a smaller batch, count, width or context")
     assert list(tmp_path.iterdir()) == []
 
 

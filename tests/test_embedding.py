@@ -88,6 +88,12 @@ def test_gradients_by_finite_differences(device):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.bool])
+def test_tokens_of_other_types_are_refused(dtype):
+    with pytest.raises(ValueError, match=r"tokens must be packed, .N., int32 or int64, got shape .3,. and torch"):
+        embed(torch.zeros(3, dtype=dtype), *tables())
+
+
 @pytest.mark.parametrize(
     ("lengths", "offsets", "needed"),
     [([CONTEXT + 1], None, 13), ([2, CONTEXT], [0, 1], 13), ([3], [CONTEXT], 15), ([CONTEXT, 1], [0, 30], 31)],

@@ -190,6 +190,25 @@ def test_prepared_packing_and_rows_change_nothing():
     assert torch.equal(prepared, model(tokens, cu_seqlens=bounds, rows=rows))
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_stacked_models_and_their_gradients_by_torch_func(dtype):
+    tokens, bounds = strings([4, 3])
+    tokens, rows, models = tokens.to(dtype), torch.tensor([1, 3, 6], dtype=dtype), [build(seed=0), build(seed=1)]
+
+    def logits(parameters):
+        return torch.func.functional_call(models[0], parameters, (tokens,), dict(cu_seqlens=bounds, rows=rows))
+
+    stacked, _ = torch.func.stack_module_state(models)
+    out = torch.func.vmap(logits)(stacked)
+    slopes = torch.func.vmap(torch.func.grad(lambda parameters: logits(parameters).square().sum()))(stacked)
+    for number, model in enumerate(models):
+        alone = model(tokens, cu_seqlens=bounds, rows=rows)
+        assert_close(out[number], alone)
+        alone.square().sum().backward()
+        for name, parameter in model.named_parameters():
+            assert_close(slopes[name][number], parameter.grad)
+
+
 def test_no_rows_wanted_and_no_tokens_at_all():
     model, (tokens, bounds) = build(), strings([4, 3])
     none = torch.tensor([], dtype=torch.int64)

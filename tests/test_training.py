@@ -308,6 +308,23 @@ def test_an_interrupt_in_the_step_that_ends_a_fitted_run_is_not_lost_and_neither
     assert lf.train(model, TASK, train, out=tmp_path / "run", resume=True).step == 3
 
 
+def test_what_fails_before_its_first_step_leaves_nothing_and_later_what_can_be_gone_on_with(tmp_path, monkeypatch):
+    model, train = configs(steps=9, save_every=3, test_every=9)
+
+    def fail(step, tokens, loss):
+        if step == 5:
+            raise OSError("the observer's own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lf.training, "training_loss", lambda *_: torch.empty(2**60))
+        with pytest.raises(RuntimeError, match="memory"):
+            lf.train(model, TASK, train, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(OSError, match="the observer's own"):
+        lf.train(model, TASK, train, out=tmp_path / "run", observer=fail)
+    assert lf.train(model, TASK, train, out=tmp_path / "run", resume=True).step == 9
+
+
 def test_weights_that_the_last_update_ruined_are_never_saved(tmp_path):
     model, train = configs(steps=1, learning_rate=1e38, clip_norm=None, weight_decay=1e30, test_every=1)
     with pytest.raises(lf.TrainingDiverged, match="a weight became NaN or infinite at step 1"):

@@ -63,7 +63,7 @@ def _has_kernel(tokens: Tensor, packing: Packing, offsets: Tensor | None, tables
     if not cpu.serves(*tables) or not cpu.is_plain(*numbers):
         return False
     whole = all(x.is_contiguous() for x in numbers)
-    return whole and tokens.dtype in (torch.int32, torch.int64) and all(x.dtype == torch.int64 for x in numbers[2:])
+    return whole and all(x.dtype == torch.int64 for x in numbers[2:])
 
 
 class _Embed(torch.autograd.Function):
@@ -92,8 +92,9 @@ def _given(tables: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _check_shapes(tokens: Tensor, token_table: Tensor, position_table: Tensor | None) -> None:
-    if tokens.dim() != 1:
-        raise ValueError(f"tokens must be packed, [N], got shape {tuple(tokens.shape)}")
+    if tokens.dim() != 1 or tokens.dtype not in (torch.int32, torch.int64):
+        got = f"shape {tuple(tokens.shape)} and {tokens.dtype}"
+        raise ValueError(f"tokens must be packed, [N], int32 or int64, got {got}")
     if token_table.dim() != 2:
         raise ValueError(f"token_table must be [V, C], got shape {tuple(token_table.shape)}")
     if position_table is not None and (position_table.dim() != 2 or position_table.shape[1] != token_table.shape[1]):

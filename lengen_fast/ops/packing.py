@@ -173,6 +173,8 @@ def joined(parts: Sequence[Tensor]) -> Tensor | None:
 
 def gather(packed: Tensor, rows: Tensor) -> Tensor:
     """[N, ...] to [P, ...]: different rows, in any order."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # a transform of torch.func
+        return packed.index_select(0, rows)
     return _Gather.apply(packed, rows)
 
 
@@ -188,7 +190,7 @@ def check_rows(rows: Tensor, total: int) -> None:
     """Raise unless ``rows`` increase within 0..total - 1; reads them."""
     if len(rows) and (int(rows[0]) < 0 or int(rows[-1]) >= total):
         raise ValueError(f"query_rows must lie in 0..{total - 1}, got rows from {int(rows[0])} to {int(rows[-1])}")
-    if bool((rows.diff() <= 0).any()):
+    if bool((rows[1:] <= rows[:-1]).any()):  # a difference could overflow
         raise ValueError("query_rows must increase from one to the next")
 
 
@@ -210,7 +212,7 @@ def check_bounds(cu_seqlens: Tensor, total: int) -> None:
             f"cu_seqlens must start at 0 and end at the number of packed rows, {total}; "
             f"it starts at {int(cu_seqlens[0])} and ends at {int(cu_seqlens[-1])}"
         )
-    if bool((cu_seqlens.diff() < 0).any()):
+    if bool((cu_seqlens[1:] < cu_seqlens[:-1]).any()):
         raise ValueError("cu_seqlens must never decrease: each entry is where a sequence begins")
 
 

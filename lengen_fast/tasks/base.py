@@ -254,7 +254,7 @@ class Task:
         if low < self.min_length:
             raise ValueError(f"length starts at {low}; the shortest string of {self.name} has length {self.min_length}")
         if high > self.max_length:
-            raise ValueError(f"length ends at {high}; {self._why_no_longer()}")
+            raise ValueError(f"length ends at {high}; {self._why_no_longer(high)}")
         lengths = self.reachable(low, high)
         if not lengths:
             asked = written(low, high)
@@ -279,8 +279,8 @@ class Task:
         first = (self.geometry.shortest + i * self.geometry.stride for i in range(3))
         return f"its lengths are {', '.join(map(str, first))}, ..."
 
-    def _why_no_longer(self) -> str:
-        if self.max_length == LONGEST_LENGTH:
+    def _why_no_longer(self, length: int) -> str:
+        if max(self.max_length, length - 1) >= LONGEST_LENGTH:
             return f"the longest string has length {LONGEST_LENGTH}"
         return (
             f"{self.name} with {self.symbols.count} symbols has strings up to length {self.max_length}; "

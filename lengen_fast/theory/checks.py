@@ -189,10 +189,10 @@ def _short_questions(questions: Questions) -> tuple[int, list[Batch]]:
         for (word, _), start, each in zip(strings, starts, tokens, strict=False)
     ]
     batch = Batch(
-        tokens=torch.tensor([token for each in tokens for token in each], dtype=torch.int64),
+        tokens=torch.tensor([token for each in tokens for token in each], dtype=torch.int32),
         cu_seqlens=torch.tensor(starts, dtype=torch.int32),
         offsets=torch.arange(len(tokens), dtype=torch.int64) % 7,
-        scored=torch.tensor([row for rows in scored for row in rows], dtype=torch.int64),
+        scored=torch.tensor([row for rows in scored for row in rows], dtype=torch.int32),
         targets=torch.tensor([token for _, answer in strings for token in answer], dtype=torch.int64),
         longest=max(map(len, tokens)),
     )

@@ -163,10 +163,10 @@ def _every_offset(group: list[_String], places: int) -> Batch:
     rows, length = tokens.shape
     starts = torch.arange(rows + 1) * length
     return Batch(
-        tokens=tokens.flatten(),
+        tokens=tokens.flatten().int(),
         cu_seqlens=starts.int(),
         offsets=torch.arange(places).repeat(len(group)),
-        scored=(scored + starts[:-1, None]).flatten(),
+        scored=(scored + starts[:-1, None]).flatten().int(),
         targets=targets.flatten(),
         longest=length,
         most_scored=scored.shape[1],
