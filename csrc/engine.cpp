@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <limits>
 #include <memory>
@@ -111,6 +110,12 @@ class ProcessStream {
   std::unique_ptr<Stream> stream_;
   pid_t process_;
 };
+
+// What threads can gain that share nothing: batches that nobody wants, to measure by.
+void sample_apart(const Sampler& sampler, int64_t rows, uint64_t stream, int threads) {
+  const int64_t each = rows / threads;
+  in_parallel(threads, threads, [&](int64_t i) { sampler.sample(each, stream, each * i, 1); });
+}
 
 std::shared_ptr<Batch> share(Batch&& batch) { return std::make_shared<Batch>(std::move(batch)); }
 
@@ -232,22 +237,6 @@ std::vector<uint32_t> words_of_row(uint64_t seed, uint64_t stream, uint32_t row,
   std::vector<uint32_t> found(static_cast<size_t>(count));
   words.fill(found.data(), count);
   return found;
-}
-
-// The sum of `pieces` pieces of random words, drawn by several threads and forgotten: work that needs a core and no memory.
-uint32_t sum_of_words(int64_t pieces, int threads) {
-  constexpr int64_t blocks = 64, runs = 64;
-  std::atomic<uint32_t> sum = 0;
-  in_parallel(pieces, threads, [&](int64_t piece) {
-    alignas(cache_line) uint32_t drawn[words_per_block * blocks];
-    uint32_t found = 0;
-    for (uint32_t run = 0; run < runs; ++run) {
-      random_run({0, static_cast<uint64_t>(piece), run}, 0, blocks, drawn);
-      found += drawn[0];
-    }
-    sum += found;
-  });
-  return sum;
 }
 
 std::vector<uint32_t> integers_below(uint64_t seed, uint32_t bound, int64_t count) {
@@ -377,8 +366,9 @@ PYBIND11_MODULE(_engine, module) {
       .def("close", &ProcessStream::close, py::call_guard<py::gil_scoped_release>());
 
   module.def("ars", &ars_block, py::arg("counter"), py::arg("key"), "One ARS 4x32-7 block.");
-  module.def("sum_of_words", &sum_of_words, py::arg("pieces"), py::arg("threads"), py::call_guard<py::gil_scoped_release>(),
-             "A sum of random words that several threads draw: what this machine gives to threads that need no memory.");
+  module.def("sample_apart", &sample_apart, py::arg("sampler"), py::arg("rows"), py::arg("stream"), py::arg("threads"),
+             py::call_guard<py::gil_scoped_release>(),
+             "As `sample`, but each thread draws a batch of its own share of the rows, and all are dropped.");
   module.def("words", &words_of_row, py::arg("seed"), py::arg("stream"), py::arg("row"), py::arg("first"), py::arg("count"),
              "Words first .. first + count - 1 of a row.");
   module.def("below", &integers_below, py::arg("seed"), py::arg("bound"), py::arg("count"), "Uniform integers in 0..bound-1.");
