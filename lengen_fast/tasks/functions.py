@@ -97,7 +97,7 @@ class FunctionTask(Task):
     def max_length(self) -> int:
         return self.longest
 
-    def _why_no_longer(self) -> str:
+    def _why_no_longer(self, length: int) -> str:
         return f"the longest string of {self.name} has length {self.longest}"
 
     def definition(self) -> dict:

@@ -120,9 +120,9 @@ class Language(Task):
     def reachable(self, low: int, high: int) -> Sequence[int]:
         return _as_range(self.acceptor.lengths(low, min(high, LONGEST_LENGTH)))
 
-    def _why_no_longer(self) -> str:
+    def _why_no_longer(self, length: int) -> str:
         if self.max_length == LONGEST_LENGTH:
-            return super()._why_no_longer()
+            return super()._why_no_longer(length)
         return f"the longest string of {self.name} has length {self.max_length}"
 
     def check_lengths(self, low: Number, high: Number, distribution: str | None = None) -> Sequence[int]:
