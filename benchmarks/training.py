@@ -286,7 +286,7 @@ def _stream(case: Case, trim: bool = False) -> Stream:
 
 def _as_padded(batch: Batch) -> dict[str, Tensor]:
     """The same strings as Hugging Face's model takes them."""
-    labels = torch.full_like(batch.tokens, IGNORED)
+    labels = torch.full_like(batch.tokens, IGNORED, dtype=torch.int64)
     labels[batch.scored + 1] = batch.targets
     bounds = batch.cu_seqlens.tolist()
     examples = [
