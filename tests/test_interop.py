@@ -2,6 +2,7 @@
 
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -186,3 +187,10 @@ def test_the_error_without_transformers_says_what_to_install(convert, monkeypatc
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match="pip install 'transformers>=5'"):
         convert(ours(1, 1, 16))
+
+
+def test_the_training_benchmark_gives_both_sides_the_same_loss(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from benchmarks import training
+
+    assert training._loss_difference(training.CASES[0]) < 1e-5
