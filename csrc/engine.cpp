@@ -255,7 +255,7 @@ std::pair<uint64_t, uint64_t> settled(uint64_t seed, uint64_t draw, uint64_t bou
 std::vector<int64_t> shuffle_indices(uint64_t seed, int64_t count, int64_t bound) {
   Words words({seed, 0, 0});
   std::vector<int64_t> found;
-  draw_shuffle_indices(0, count, bound, words, [&found](int64_t, int64_t index) { found.push_back(index); });
+  draw_shuffle_indices(count, bound, words, [&found](int64_t, int64_t index) { found.push_back(index); });
   found.resize(static_cast<size_t>(count));
   return found;
 }

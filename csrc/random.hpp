@@ -51,9 +51,6 @@ inline uint64_t settle(uint64_t draw, uint64_t bound, const RowKey& key, uint64_
   return static_cast<uint64_t>(static_cast<unsigned __int128>(draw) * bound >> 64);
 }
 
-// How far behind its words a buffer of random words may be read.
-inline constexpr int64_t overread = 8;
-
 // Reads the content words of one row in order. `head` may hold the first words, drawn beforehand for many rows at once.
 class Words {
  public:
@@ -78,9 +75,10 @@ class Words {
     return pair;
   }
 
-  // The next `count` words if they are at hand, else nullptr, readable `overread` words past their end; skip(count) goes past them.
-  const uint32_t* peek(int64_t count) const { return end_ - at_ >= count ? at_ : nullptr; }
+  // The next `count` words if they are at hand, else nullptr; skip(count) goes past them.
+  const uint32_t* peek(int64_t count) const { return at_hand() >= count ? at_ : nullptr; }
   void skip(int64_t count) { at_ += count; }
+  int64_t at_hand() const { return end_ - at_; }
 
   // Exactly uniform in 0..bound-1, bound >= 1: Lemire's multiplication with rejection ("Fast random integer generation in an
   // interval", ACM TOMACS 2019).
@@ -109,7 +107,7 @@ class Words {
 
   // The next `count` words.
   void fill(uint32_t* out, int64_t count) {
-    if (end_ - at_ < count) return fill_from_blocks(out, count);
+    if (at_hand() < count) return fill_from_blocks(out, count);
     std::memcpy(out, at_, static_cast<size_t>(count) * sizeof(uint32_t));
     at_ += count;
   }
@@ -140,7 +138,7 @@ class Words {
   uint32_t block_ = content_block;
   const uint32_t* at_ = nullptr;
   const uint32_t* end_ = nullptr;
-  alignas(32) std::array<uint32_t, refill_words + overread> buffer_;
+  alignas(32) std::array<uint32_t, refill_words> buffer_;
 };
 
 inline constexpr int64_t most_indices = 8;
@@ -187,11 +185,11 @@ inline int64_t index_group_size(int64_t bound) {
   return bound <= 1 << 16 ? 3 : 2;
 }
 
-// Calls visit(i, index) for i = first, first + 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle.
-// Stops at the first whole group that reaches `count`, so up to five further places below `bound` may be visited.
+// Calls visit(i, index) for i = 0, 1, ..., index exactly uniform in 0..bound-i-1: the draws of a Fisher-Yates shuffle. Stops at
+// the first whole group that reaches `count`, so up to five further places below `bound` may be visited.
 template <class Visit>
-LENGEN_INLINE void draw_shuffle_indices(int64_t first, int64_t count, int64_t bound, Words& words, Visit&& visit) {
-  for (int64_t i = first; i < count;) {
+LENGEN_INLINE void draw_shuffle_indices(int64_t count, int64_t bound, Words& words, Visit&& visit) {
+  for (int64_t i = 0; i < count;) {
     const int64_t size = index_group_size(bound - i);
     switch (size) {
       case 6: draw_index_group(i, 6, bound - i, 1, words, visit); break;
@@ -203,39 +201,6 @@ LENGEN_INLINE void draw_shuffle_indices(int64_t first, int64_t count, int64_t bo
     i += size;
   }
 }
-
-#if LENGEN_HAS_AVX2_PATH
-
-// The places i + index that draw_shuffle_indices visits with groups of `group_size` indices below bound - i, four groups at a
-// time: up to six words behind those of the groups are read. Place j of group g goes to
-// places[(g / 4 * group_size + j) * 4 + g % 4]. Returns whether no group has to be rejected.
-template <int64_t group_size>
-LENGEN_AVX2 LENGEN_SEPARATE inline bool shuffle_places_avx2(const uint32_t* words, int64_t groups, int64_t bound,
-                                                            uint64_t* places) {
-  const __m256i group = _mm256_setr_epi64x(0, group_size, 2 * group_size, 3 * group_size);
-  __m256i least = _mm256_set1_epi64x(-1);
-  for (int64_t g = 0; g < groups; g += 4) {
-    __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + 2 * g));
-    __m256i first = _mm256_add_epi64(group, _mm256_set1_epi64x(g * group_size));
-    __m256i below = _mm256_sub_epi64(_mm256_set1_epi64x(bound), first);
-#pragma GCC unroll 8
-    for (int64_t j = 0; j < group_size; ++j) {
-      const __m256i low = _mm256_mul_epu32(pair, below);
-      const __m256i high = _mm256_mul_epu32(_mm256_srli_epi64(pair, 32), below);
-      const __m256i sum = _mm256_add_epi64(high, _mm256_srli_epi64(low, 32));
-      const __m256i place = _mm256_add_epi64(_mm256_srli_epi64(sum, 32), first);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(places + (g / 4 * group_size + j) * 4), place);
-      pair = _mm256_blend_epi32(low, _mm256_slli_epi64(sum, 32), 0xAA);
-      below = _mm256_sub_epi64(below, _mm256_set1_epi64x(1));
-      first = _mm256_add_epi64(first, _mm256_set1_epi64x(1));
-    }
-    least = _mm256_min_epu16(least, pair);  // of which only the highest 16 bits of each pair count
-  }
-  const __m256i nothing = _mm256_cmpeq_epi16(least, _mm256_setzero_si256());
-  return (static_cast<uint32_t>(_mm256_movemask_epi8(nothing)) & 0x80808080u) == 0;
-}
-
-#endif
 
 inline int64_t usual_words_for_indices(int64_t count, int64_t bound) { return 2 * (count / index_group_size(bound) + 1); }
 

@@ -230,7 +230,7 @@ class Heads {
  private:
   RowKey key_;
   int64_t blocks_;
-  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block + overread];
+  alignas(32) uint32_t words_[rows_at_once * most_blocks * words_per_block];
 };
 
 // Visits rows in groups of rows_at_once, with the first content words of each, if they are drawn.
@@ -247,20 +247,17 @@ void for_each_group(const Task& task, const RowRange& rows, bool drawn, Visit&& 
   }
 }
 
-// A task that can draft short rows: drafts(longest) says whether it can draft rows of this length or less; begin_draft(n, words,
-// draft) draws what is random in one, draft(n, draft) makes it of that, finish_draft(n, draft) reads it, and write_draft(n, draft,
-// row) writes it as write would have done. Each is done for all rows of a group before the next: what one row waits for overlaps
-// with the others, and small stores have left the processor's store queue before a wide load reads them.
+// A task that can draft short rows: drafts(longest) says whether it can draft rows of this length or less; draft(n, words, draft)
+// draws what is random in one, finish_draft(n, draft) reads it, and write_draft(n, draft, row) writes it as write would have done.
+// Each is done for all rows of a group before the next: what one row waits for overlaps with the others, and small stores have left
+// the processor's store queue before a wide load reads them.
 template <class Task>
 concept DraftsRows = requires(const Task& task, Words& words, typename Task::Draft& draft, const RowView& row) {
   task.drafts(int64_t{});
-  task.begin_draft(int64_t{}, words, draft);
-  task.draft(int64_t{}, draft);
+  task.draft(int64_t{}, words, draft);
   task.finish_draft(int64_t{}, draft);
   task.write_draft(int64_t{}, draft, row);
 };
-
-inline constexpr int64_t longest_draft = 64;
 
 // A task whose rows vary in size, so that what is random in one, a few bytes, is kept until it is known where the row begins:
 // kept_bytes(n) is how many at most, keep(n, words, scratch, at) draws a row, write_kept(n, at, row) writes it and moves `at`
@@ -411,9 +408,8 @@ class RowsOf : public RowSampler {
         typename Task::Draft drafts[rows_at_once];
         for (int64_t row = first; row < last; ++row) {
           Words words = heads.words(row - first);
-          task.begin_draft(placements[row].length, words, drafts[row - first]);
+          task.draft(placements[row].length, words, drafts[row - first]);
         }
-        for (int64_t row = first; row < last; ++row) task.draft(placements[row].length, drafts[row - first]);
         for (int64_t row = first; row < last; ++row) task.finish_draft(placements[row].length, drafts[row - first]);
         return write_rows([&](int64_t row, int64_t n, const RowView& view) { return task.write_draft(n, drafts[row - first], view); });
       }

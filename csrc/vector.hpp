@@ -221,13 +221,16 @@ LENGEN_INLINE void list_marked(const uint8_t* __restrict seen, int64_t count, T*
   }
 }
 
-// out[0..] = the places of the ones of a word, in order. Up to seven more are written.
-LENGEN_INLINE void list_ones(uint64_t ones, uint8_t* out) {
-#pragma GCC unroll 8
-  for (uint64_t i = 0; i < 64; i += 8) {
-    const uint64_t places = marked_places.places[ones >> i & 255] + 0x0101010101010101u * i;
-    __builtin_memcpy(out + __builtin_popcountll(ones & ((uint64_t{1} << i) - 1)), &places, sizeof places);
-  }
+// out[0..] = those of eight bytes whose bit is set, in order; returns how many. Up to eight are written.
+LENGEN_INLINE int64_t put_chosen(const uint8_t* bytes, uint64_t chosen, uint8_t* out) {
+  using Pair = uint64_t __attribute__((vector_size(16)));
+  using Sixteen = uint8_t __attribute__((vector_size(16)));
+  uint64_t eight;
+  __builtin_memcpy(&eight, bytes, sizeof eight);
+  const Pair places{marked_places.places[chosen], 0}, from{eight, 0};
+  const Sixteen put = __builtin_shuffle(reinterpret_cast<Sixteen>(from), reinterpret_cast<Sixteen>(places));
+  __builtin_memcpy(out, &put, sizeof eight);
+  return marked_places.count[chosen];
 }
 
 // out[i] = i, up to the next multiple of 32.
@@ -258,6 +261,20 @@ LENGEN_INLINE void scale_draws(const uint16_t* draws, int64_t count, uint16_t bo
   uint64_t any[2];
   __builtin_memcpy(any, &uneven, sizeof any);
   rejected = (any[0] | any[1]) != 0;
+}
+
+// The same up to the next multiple of 16, but the letter is `bound` where a draw would make the letters uneven.
+LENGEN_INLINE void scale_draws_or_mark(const uint16_t* draws, int64_t count, uint16_t bound, uint16_t threshold, uint8_t* letters) {
+  using Draws = uint16_t __attribute__((vector_size(32)));
+  using Letters = uint8_t __attribute__((vector_size(16)));
+  for (int64_t i = 0; i < count; i += 16) {
+    Draws values;
+    __builtin_memcpy(&values, draws + i, sizeof values);
+    const Draws scaled = ((values >> 8) * bound + (((values & 255) * bound) >> 8)) >> 8;
+    const Draws marked = (values * bound) < threshold ? Draws{} + bound : scaled;
+    const Letters sixteen = __builtin_convertvector(marked, Letters);
+    __builtin_memcpy(letters + i, &sixteen, sizeof sixteen);
+  }
 }
 
 // out[2i] = numbers[i] % base, out[2i+1] = numbers[i] / base, up to the next multiple of 32; numbers[] is readable as far.

@@ -185,6 +185,22 @@ def test_long_rows_equal_the_twin(name, distribution):
                 assert batch.targets[i * half : (i + 1) * half].tolist() == targets
 
 
+@pytest.mark.parametrize("symbols", [1, 2, 63, 64, 65, 150, 255, 256, 257])
+@pytest.mark.parametrize("name", ["unique_copy", "sort", "offset_copy_3"])
+def test_few_of_few_symbols_equal_the_twin_and_are_distinct(name, symbols):
+    # all and almost all of them, for which the first draws do not suffice; rows in groups and on their own
+    chosen = task(name, symbols=symbols)
+    for n in sorted({1, 2, symbols // 2, symbols - 1, symbols, 48, 63, 64, 65}):
+        length = n + 2 if name == "offset_copy_3" else n
+        if 1 <= n <= symbols and chosen.reachable(length, length):
+            batch = chosen.sample(11, length, 3)
+            expected = [twins.row(chosen, range(length, length + 1), None, 3, 0, i, "paper")[0] for i in range(11)]
+            assert [batch.row(i).tolist() for i in range(11)] == expected
+            question = np.array(expected)[:, length + 1 - n : length + 1]
+            assert all(len(set(row)) == n for row in question.tolist())
+            assert 0 <= question.min() <= question.max() < symbols
+
+
 def with_symbols(name: str, symbols: int):
     return task(name, symbols=symbols) if task(name).alphabet_grows else task(name)
 

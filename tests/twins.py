@@ -131,7 +131,23 @@ def shuffle_front(words: Words, order: list, steps: int) -> None:
         order[i], order[i + index] = order[i + index], order[i]
 
 
+def sieve(words: Words, n: int, symbols: int) -> list[int]:
+    """The first n different values of numbers below `symbols`, of 16 bits each; see Distinct in permutations.hpp."""
+    found: list[int] = []
+    usual = min(n + n * n // symbols + 2, 64)
+    words_at_once = 8 * ((usual + 15) // 16)
+    while len(found) < n:
+        drawn, words_at_once = [words.next() for _ in range(words_at_once)], 8
+        for draw in (word >> shift & 0xFFFF for word in drawn for shift in (0, 16)):
+            number = draw * symbols >> 16
+            if draw * symbols % 2**16 >= 2**16 % symbols and number not in found:
+                found.append(number)
+    return found[:n]
+
+
 def distinct(words: Words, n: int, symbols: int) -> list[int]:
+    if n <= 64 and symbols <= 256:
+        return sieve(words, n, symbols)
     order = list(range(symbols))
     shuffle_front(words, order, n)
     return order[:n]

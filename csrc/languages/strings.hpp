@@ -52,7 +52,7 @@ class StringsOf final : public Strings {
     draw_string<false>(draw_, n, words, scratch, x);
   }
 
-  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : longest_draft; }
+  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : 64; }
 
   void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
                  int64_t stride) const override {

@@ -16,9 +16,10 @@ namespace lengen {
 
 // paper: n distinct symbols in random order.
 // hard: n consecutive symbols from a random one on, past the last back to 0, with one to three random pairs swapped.
-inline void draw_unique(int64_t n, int64_t symbols, bool hard, Words& words, Scratch& scratch, uint32_t* x) {
+inline void draw_unique(int64_t n, const Distinct& distinct, bool hard, Words& words, Scratch& scratch, uint32_t* x) {
+  const int64_t symbols = distinct.symbols();
   if (!hard) {
-    draw_distinct(n, symbols, words, scratch, x);
+    distinct.draw(n, words, scratch, x);
     return;
   }
   const int64_t first = words.below(static_cast<uint32_t>(symbols));
@@ -32,23 +33,22 @@ inline void draw_unique(int64_t n, int64_t symbols, bool hard, Words& words, Scr
 // x is n distinct symbols; y is x.
 class UniqueCopy final : public RowsOf<UniqueCopy> {
  public:
-  using Draft = DistinctDraft;
+  using Draft = Distinct::Sieved;
 
-  UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
+  UniqueCopy(int64_t symbols, bool hard) : alphabet_{symbols}, distinct_(symbols), hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
-  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
+  int64_t usual_words(int64_t n) const override { return distinct_.usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
-    draw_unique(n, alphabet_.symbols, hard_, words, scratch, x);
+    draw_unique(n, distinct_, hard_, words, scratch, x);
     return write_symbols(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && alphabet_.symbols <= byte_symbols; }
-  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n, alphabet_.symbols, words); }
-  void draft(int64_t n, Draft& draft) const { draft.finish(n, alphabet_.symbols, draft.x); }
+  bool drafts(int64_t n) const { return !hard_ && distinct_.sieves(n); }
+  void draft(int64_t n, Words& words, Draft& draft) const { distinct_.sieve<false>(n, words, draft); }
   void finish_draft(int64_t, Draft&) const {}
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
 
@@ -60,6 +60,7 @@ class UniqueCopy final : public RowsOf<UniqueCopy> {
   }
 
   Alphabet alphabet_;
+  Distinct distinct_;
   bool hard_;
 };
 
@@ -192,50 +193,48 @@ class SelectiveCopy final : public RowsOf<SelectiveCopy> {
 template <int64_t k>
 class OffsetCopy final : public RowsOf<OffsetCopy<k>> {
  public:
-  using Draft = DistinctDraft;
+  using Draft = Distinct::Sieved;
 
-  OffsetCopy(int64_t symbols, bool hard) : symbols_(symbols), hard_(hard) {}
+  OffsetCopy(int64_t symbols, bool hard) : distinct_(symbols), hard_(hard) {}
 
   int64_t shortest() const override { return 2 * k - 1; }
-  int64_t longest() const override { return std::min(symbols_ + k - 1, longest_length); }
+  int64_t longest() const override { return std::min(distinct_.symbols() + k - 1, longest_length); }
   int64_t stride() const override { return k; }
   int64_t residue() const override { return k - 1; }
-  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, symbols_); }
+  int64_t usual_words(int64_t n) const override { return distinct_.usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, answer_length(n)); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     uint32_t* x = at_least(scratch.draws, n + 31);
-    std::fill_n(x, k - 1, static_cast<uint32_t>(symbols_));
-    draw_unique(n - (k - 1), symbols_, hard_, words, scratch, x + k - 1);
+    draw_unique(n - fillers, distinct_, hard_, words, scratch, x);
     return write_symbols(n, x, row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && symbols_ < byte_symbols; }
-  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n - (k - 1), symbols_, words); }
-  void draft(int64_t n, Draft& draft) const {
-    std::fill_n(draft.x, k - 1, static_cast<uint8_t>(symbols_));
-    draft.finish(n - (k - 1), symbols_, draft.x + k - 1);
-  }
+  bool drafts(int64_t n) const { return !hard_ && distinct_.sieves(n - fillers); }
+  void draft(int64_t n, Words& words, Draft& draft) const { distinct_.sieve<false>(n - fillers, words, draft); }
   void finish_draft(int64_t, Draft&) const {}
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const { return write_symbols(n, draft.x, row); }
 
  private:
+  static constexpr int64_t fillers = k - 1;
+
   static int64_t answer_length(int64_t n) { return (n + 1) / k - 1; }
 
   template <class Symbol>
   RowShape write_symbols(int64_t n, const Symbol* x, const RowView& row) const {
-    widen(x, n, question_of(row));
-    const int64_t answer = answer_length(n);
-    return frame_question({symbols_ + 1}, n, answer, row, [&](auto*... y) {
+    const int64_t symbols = distinct_.symbols(), answer = answer_length(n);
+    std::fill_n(question_of(row), fillers, static_cast<int32_t>(symbols));
+    widen(x, n - fillers, question_of(row) + fillers);
+    return frame_question({symbols + 1}, n, answer, row, [&](auto*... y) {
       if constexpr (k == 1) {
         widen(x, answer, y...);
       } else {
-        (widen_every<k>(x + k - 1, answer, y), ...);
+        (widen_every<k>(x, answer, y), ...);
       }
     });
   }
 
-  int64_t symbols_;
+  Distinct distinct_;
   bool hard_;
 };
 

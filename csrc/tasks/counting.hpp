@@ -245,7 +245,7 @@ class Mode final : public RowsOf<Mode> {
   int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) const {
     std::array<uint32_t, Letters::most + most_indices> order;
     const int64_t letters = letters_.count();
-    draw_distinct(letters, letters, words, scratch, order.data());
+    Distinct(letters).draw(letters, words, scratch, order.data());
     const int64_t share = (n - 1 + letters - 1) / letters;
     std::fill_n(x, share + 1, static_cast<uint8_t>(order[0]));
     for (int64_t i = share + 1, rival = 1; i < n; i += share, ++rival) {
@@ -264,10 +264,10 @@ class Mode final : public RowsOf<Mode> {
 // hard: every symbol occurs c or c+1 times (the last may be cut short), c uniform in 1..8.
 class Histogram final : public RowsOf<Histogram> {
  public:
-  Histogram(int64_t symbols, bool hard) : symbols_(symbols), hard_(hard) {}
+  Histogram(int64_t symbols, bool hard) : symbols_(symbols), distinct_(symbols), hard_(hard) {}
 
   int64_t longest() const override { return std::min(symbols_, longest_length); }
-  int64_t usual_words(int64_t n) const override { return n / 3 + usual_words_for_indices(n / 4, symbols_) + usual_words_for_indices(n, n); }
+  int64_t usual_words(int64_t n) const override { return n / 3 + distinct_.usual_words(n / 4) + usual_words_for_indices(n, n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
@@ -288,7 +288,7 @@ class Histogram final : public RowsOf<Histogram> {
     uint8_t* counts = at_least(scratch.seen, n);
     const int64_t distinct = hard_ ? draw_close_counts(n, words, counts) : draw_counts(n, words, counts);
     uint32_t* drawn = at_least(scratch.draws, distinct + most_indices);
-    draw_distinct(distinct, symbols_, words, scratch, drawn);
+    distinct_.draw(distinct, words, scratch, drawn);
     uint32_t* x = at_least(scratch.sorted, n);
     for (int64_t i = 0, to = 0; i < distinct; to += counts[i++]) std::fill_n(x + to, counts[i], drawn[i] << count_bits | counts[i]);
     shuffle_front(x, n, n, words);
@@ -313,6 +313,7 @@ class Histogram final : public RowsOf<Histogram> {
   }
 
   int64_t symbols_;
+  Distinct distinct_;
   bool hard_;
 };
 

@@ -16,13 +16,13 @@ namespace lengen {
 // paper: any keys, independent values. hard: consecutive keys, and one value throughout but for one to three pairs.
 class AssociativeRecall final : public RowsOf<AssociativeRecall> {
  public:
-  AssociativeRecall(int64_t keys, bool hard) : keys_(keys), hard_(hard) {}
+  AssociativeRecall(int64_t keys, bool hard) : keys_(keys), drawn_keys_(keys), hard_(hard) {}
 
   int64_t shortest() const override { return 2; }
   int64_t stride() const override { return 2; }
   int64_t longest() const override { return std::min(keys_, longest_length); }
   int64_t usual_words(int64_t n) const override {
-    return usual_words_for_indices(n / 2, keys_) + values_.usual_words(n / 2) + usual_words_for_indices(n / 2, n / 2);
+    return drawn_keys_.usual_words(n / 2) + values_.usual_words(n / 2) + usual_words_for_indices(n / 2, n / 2);
   }
   RowShape largest_shape(int64_t n) const override { return {n + n / 2 + 3, n / 2}; }
 
@@ -56,7 +56,7 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
   // Pairs as key << 4 | value.
   uint32_t* draw_any(int64_t pairs, Words& words, Scratch& scratch) const {
     uint32_t* drawn = at_least(scratch.sorted, pairs + most_indices);
-    draw_distinct(pairs, keys_, words, scratch, drawn);
+    drawn_keys_.draw(pairs, words, scratch, drawn);
     const uint8_t* numbers = values_.draw(pairs, words, scratch);
     const uint8_t* value = values_.bytes(numbers, pairs, scratch);
     for (int64_t i = 0; i < pairs; ++i) drawn[i] = drawn[i] << value_bits | value[i];
@@ -76,6 +76,7 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
   }
 
   int64_t keys_;
+  Distinct drawn_keys_;
   bool hard_;
   Letters values_{values};
 };

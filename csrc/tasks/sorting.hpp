@@ -16,14 +16,14 @@ namespace lengen {
 // paper: any symbols. hard: n consecutive symbols, so that neighbours in y differ by one, in random order.
 class Sort final : public RowsOf<Sort> {
  public:
-  struct Draft : DistinctDraft {
-    uint64_t ones;
+  struct Draft : Distinct::Sieved {
+    uint8_t y[Distinct::most_sieved + spill];
   };
 
-  Sort(int64_t symbols, bool hard) : alphabet_{symbols}, hard_(hard) {}
+  Sort(int64_t symbols, bool hard) : alphabet_{symbols}, distinct_(symbols), hard_(hard) {}
 
   int64_t longest() const override { return std::min(alphabet_.symbols, longest_length); }
-  int64_t usual_words(int64_t n) const override { return usual_words_for_indices(n, alphabet_.symbols); }
+  int64_t usual_words(int64_t n) const override { return distinct_.usual_words(n); }
   RowShape largest_shape(int64_t n) const override { return question_shape(n, n); }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
@@ -31,24 +31,14 @@ class Sort final : public RowsOf<Sort> {
     if (hard_) {
       draw_consecutive(n, words, x);
     } else {
-      draw_distinct(n, alphabet_.symbols, words, scratch, x);
+      distinct_.draw(n, words, scratch, x);
     }
     return write_symbols(n, x, sort_symbols(x, n, scratch), row);
   }
 
-  bool drafts(int64_t n) const { return !hard_ && n <= longest_draft && alphabet_.symbols <= byte_symbols; }
-  void begin_draft(int64_t n, Words& words, Draft& draft) const { draft.begin(n, alphabet_.symbols, words); }
-  void draft(int64_t n, Draft& draft) const {
-    draft.ones = draft.finish(n, alphabet_.symbols, draft.x);
-    if (alphabet_.symbols > 64) mark(draft.x, n, draft.seen);
-  }
-  void finish_draft(int64_t, Draft& draft) const {
-    if (alphabet_.symbols > 64) {
-      list_marked(draft.seen, marks(), draft.y);
-    } else {
-      list_ones(draft.ones, draft.y);
-    }
-  }
+  bool drafts(int64_t n) const { return !hard_ && distinct_.sieves(n); }
+  void draft(int64_t n, Words& words, Draft& draft) const { distinct_.sieve<true>(n, words, draft); }
+  void finish_draft(int64_t, Draft& draft) const { list_marked(draft.seen, marks(), draft.y); }
   RowShape write_draft(int64_t n, const Draft& draft, const RowView& row) const {
     return write_symbols(n, draft.x, draft.y, row);
   }
@@ -78,8 +68,7 @@ class Sort final : public RowsOf<Sort> {
   int64_t marks() const { return (alphabet_.symbols + 31) / 32 * 32; }
 
   // seen[symbol] becomes 1 for each symbol of x, and 0 for all others.
-  template <class Symbol>
-  void mark(const Symbol* x, int64_t n, uint8_t* seen) const {
+  void mark(const uint32_t* x, int64_t n, uint8_t* seen) const {
     for (int64_t i = 0; i < marks(); i += 32) std::fill_n(seen + i, 32, 0);
 #pragma GCC unroll 4
     for (int64_t i = 0; i < n; ++i) seen[x[i]] = 1;
@@ -92,6 +81,7 @@ class Sort final : public RowsOf<Sort> {
   }
 
   Alphabet alphabet_;
+  Distinct distinct_;
   bool hard_;
 };
 
