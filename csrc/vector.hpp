@@ -185,11 +185,13 @@ LENGEN_INLINE void widen_every(const T* __restrict from, int64_t count, Out* __r
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Out>(from[i * step]);
 }
 
-// out[i] = (from[i] >> shift & mask) + more.
+// out[i] = (from[i] >> shift & mask) + more. `from` is readable up to the next multiple of 32.
 template <class Out>
 LENGEN_INLINE void put_field(const uint32_t* __restrict from, int64_t count, int shift, uint32_t mask, int64_t more,
                              Out* __restrict out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Out>(from[i] >> shift & mask) + static_cast<Out>(more);
+  for (int64_t i = 0; i < count; i += 32) {
+    for (int64_t j = 0; j < 32; ++j) out[i + j] = static_cast<Out>(from[i + j] >> shift & mask) + static_cast<Out>(more);
+  }
 }
 
 // out[0..count) = value for every out, and up to 16 more.

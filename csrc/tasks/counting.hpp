@@ -197,7 +197,7 @@ class CountOnes final : public RowsOf<CountOnes> {
 // hard: the winner leads by one, before as many letters of the next highest count as fit.
 class Mode final : public RowsOf<Mode> {
  public:
-  Mode(int64_t letters, bool hard) : letters_(letters), hard_(hard) {}
+  Mode(int64_t letters, bool hard) : letters_(letters), order_(letters), hard_(hard) {}
 
   int64_t usual_words(int64_t n) const override { return hard_ ? usual_words_for_indices(n, n) : letters_.usual_words(n); }
   int64_t scored_spill() const override { return short_spill; }
@@ -245,7 +245,7 @@ class Mode final : public RowsOf<Mode> {
   int64_t draw_near_tie(int64_t n, Words& words, uint8_t* x, Scratch& scratch) const {
     std::array<uint32_t, Letters::most + most_indices> order;
     const int64_t letters = letters_.count();
-    Distinct(letters).draw(letters, words, scratch, order.data());
+    order_.draw(letters, words, scratch, order.data());
     const int64_t share = (n - 1 + letters - 1) / letters;
     std::fill_n(x, share + 1, static_cast<uint8_t>(order[0]));
     for (int64_t i = share + 1, rival = 1; i < n; i += share, ++rival) {
@@ -256,6 +256,7 @@ class Mode final : public RowsOf<Mode> {
   }
 
   Letters letters_;
+  Distinct order_;
   bool hard_;
 };
 
@@ -289,8 +290,8 @@ class Histogram final : public RowsOf<Histogram> {
     const int64_t distinct = hard_ ? draw_close_counts(n, words, counts) : draw_counts(n, words, counts);
     uint32_t* drawn = at_least(scratch.draws, distinct + most_indices);
     distinct_.draw(distinct, words, scratch, drawn);
-    uint32_t* x = at_least(scratch.sorted, n);
-    for (int64_t i = 0, to = 0; i < distinct; to += counts[i++]) std::fill_n(x + to, counts[i], drawn[i] << count_bits | counts[i]);
+    uint32_t* x = at_least(scratch.sorted, n + 31);
+    for (int64_t i = 0, to = 0; i < distinct; to += counts[i++]) put_sixteen(drawn[i] << count_bits | counts[i], x + to);
     shuffle_front(x, n, n, words);
     return x;
   }
