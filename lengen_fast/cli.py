@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ def _complain(error: BaseException, code: int) -> int:
         asked = re.search(r"allocate (\d+) bytes", sentence)
         size = f" ({int(asked[1]):,} bytes at once)" if asked else ""
         sentence = f"this needs more memory than there is{size}: ask for a smaller batch, count, width or context"
+    elif isinstance(error, OSError) and error.filename is None and error.strerror:
+        sentence = f"could not write the output: {error.strerror}"
     text = str(error) if isinstance(error, RegexError) else sentence
     print(f"lengen: error: {text}", file=sys.stderr)
     if hasattr(error, "excerpt"):  # of a program: its line, with a caret
@@ -75,11 +78,8 @@ def _stopped(interruption: KeyboardInterrupt, options: argparse.Namespace) -> in
     if step is None:
         print("; ".join(["lengen: stopped", *map(str, interruption.args)]), file=sys.stderr)
         return INTERRUPTED
-    task = f"{options.task} " if options.task else ""
-    print(
-        f"lengen: stopped after step {step}; go on with: lengen run {task}--out {options.out} --resume",
-        file=sys.stderr,
-    )
+    command = ["lengen", "run", *filter(None, [options.task]), "--out", str(options.out), "--resume"]
+    print(f"lengen: stopped after step {step}; go on with: {shlex.join(command)}", file=sys.stderr)
     return 128 + interruption.signal_number
 
 
@@ -229,6 +229,7 @@ def report_command(options: argparse.Namespace) -> None:
         content, text = automaton_report.report(options.automaton, options.out)
         return _print_json(content) if options.json else print(text)
     options.out = options.out or "accuracy.png"
+    reporting.check_figure_name(options.out)
     results = [reporting.outcome(RunDirectory.open(path)) for path in options.runs]
     reporting.save_figure(results, Path(options.out))
     if options.json:

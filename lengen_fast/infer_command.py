@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def infer(options: argparse.Namespace) -> tuple[dict, list[list[str]], list[str]
         with directory.locked(), StepReport("searching", inference.most_steps(sizes, search)) as report:
             result = inference.infer(task, sizes, search, store=store, observer=report)
     except KeyboardInterrupt:
-        advice = f"go on with: lengen infer {task.name} --out {options.out} --resume"
-        raise KeyboardInterrupt(advice) from None
+        command = ["lengen", "infer", task.name, "--out", str(options.out), "--resume"]
+        raise KeyboardInterrupt(f"go on with: {shlex.join(command)}") from None
     return _written(result, directory.path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lengen_fast.progress import StepReport
+from lengen_fast.reporting import check_figure_name
 from lengen_fast.runs import RunDirectory
 from lengen_fast.theory import product_figure
 from lengen_fast.theory.product_functions import Learned, Protocol, head_products, learn
@@ -18,6 +19,7 @@ EXPERIMENT_OPTIONS = ("targets", "widths", "steps", "seed")
 
 def phi(options: argparse.Namespace) -> tuple[dict, list[list[str]], list[str]]:
     """Learn or show, and draw; what to print: JSON values, a table, and sentences."""
+    check_figure_name(options.out)
     return _shown(options) if options.run is not None else _learned(options)
 
 

@@ -17,6 +17,7 @@ from lengen_fast.runs import RunDirectory, RunError, read_json, write_atomically
 from lengen_fast.training import default_configs
 
 CLASSES = {"ape": "C-RASP[periodic, local]", "nope": "C-RASP"}
+FIGURE_FORMATS = ("png", "pdf", "svg")
 COLOURS = ("#0b6fb8", "#d1542c", "#2f8f5b", "#8a5bb0", "#b8860b", "#5f6b77")
 
 
@@ -170,7 +171,7 @@ def accuracy_rows(result: Outcome) -> list[list[str]]:
 
 
 def save_figure(results: Sequence[Outcome], path: Path) -> None:
-    """Accuracy against length of some runs, as a PNG: training range shaded, 95% bands, chance, the paper's marks.
+    """Accuracy against length of some runs: training range shaded, 95% bands, chance, the paper's marks.
 
     Runs that differ in their seed alone are one line of pooled counts; its band is of strings, and says nothing of how
     far seeds differ, which thin lines show.
@@ -190,10 +191,27 @@ def save_figure(results: Sequence[Outcome], path: Path) -> None:
     write_figure(figure, path)
 
 
+def check_figure_name(name: str) -> None:
+    """That a figure can be written under this name, before it is made.
+
+    Raises:
+        ValueError: its ending is none of FIGURE_FORMATS.
+    """
+    if _figure_format(Path(name)) not in FIGURE_FORMATS:
+        endings = ", ".join(f".{form}" for form in FIGURE_FORMATS)
+        raise ValueError(
+            f"{name}: a figure cannot be written as {Path(name).suffix}; end its name with one of {endings}"
+        )
+
+
+def _figure_format(path: Path) -> str:
+    return path.suffix.removeprefix(".").lower() or "png"
+
+
 def write_figure(figure, path: Path) -> None:
-    """A matplotlib figure as a PNG, written under another name and renamed."""
+    """A matplotlib figure in the format that its name ends with, written under another name and renamed."""
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format=_figure_format(path))
     write_atomically(path, content.getvalue())
 
 

@@ -32,6 +32,8 @@ from lengen_fast.tasks import Task, from_definition
 
 FORMAT = 1
 
+_MISPLACED = (FileNotFoundError, NotADirectoryError, PermissionError)  # room does not help
+
 
 class RunError(Exception):
     """A run directory that cannot be read or written; the message says which file and what to do."""
@@ -240,20 +242,26 @@ class RunDirectory:
 def write_atomically(path: Path, content: bytes, new: bool = False) -> None:
     """Write a file under another name, flush it to disk and rename it; on failure the old file stays and no other.
 
+    Where ``path`` is a link, the file that it points to is written.
+
     Raises:
         FileExistsError: with ``new``, the file is there already.
-        RunError: the disk is full, or the file cannot be written for another reason.
+        RunError: the disk is full, something else than a file has this name, or the file cannot be written for another
+            reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise RunError(f"could not write {path}: it is not a file; choose another place")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if new:
-            os.link(temporary, path)  # which never replaces
+            os.link(temporary, target)  # which never replaces
         else:
-            os.replace(temporary, path)
+            os.replace(temporary, target)
     except FileExistsError:
         raise
     except OSError as error:
@@ -327,4 +335,5 @@ def _checksum(tensors: dict[str, Tensor], state: dict) -> str:
 
 
 def _write_error(path: Path, error: OSError) -> RunError:
-    return RunError(f"could not write {path}: {error.strerror or error}; make room there or choose another place")
+    remedy = "choose another place" if isinstance(error, _MISPLACED) else "make room there or choose another place"
+    return RunError(f"could not write {path}: {error.strerror or error}; {remedy}")

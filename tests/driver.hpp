@@ -54,6 +54,7 @@ inline void check_sampler(const RowSampler& sampler, const std::string& name) {
     if (n <= longest) check_range(sampler, n, n, 9, name);
   }
   check_range(sampler, shortest, std::min<int64_t>(130, longest), 40, name);
+  if (longest <= 300) check_range(sampler, std::max(shortest, longest - 2), longest, 9, name);
   for (const int64_t n : {int64_t{255}, int64_t{256}, int64_t{4097}, int64_t{66000}}) {
     if (n + 2 <= longest) check_range(sampler, n, n + 2, 2, name);
   }

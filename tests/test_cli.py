@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -177,6 +178,41 @@ def test_report_pools_seeds_and_draws_one_figure(finished, tmp_path, capsys):
     assert (tmp_path / "both.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("ending", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")])
+def test_a_figure_has_the_format_of_its_name(ending, start, finished, tmp_path, capsys):
+    figure = tmp_path / f"both.{ending}"
+    assert main(["report", str(finished[0]), "--out", str(figure)]) == 0
+    assert figure.read_bytes().startswith(start)
+
+
+def test_a_figure_goes_to_the_file_that_a_link_points_to(finished, tmp_path, capsys):
+    (tmp_path / "link.png").symlink_to("figure.png")
+    assert main(["report", str(finished[0]), "--out", str(tmp_path / "link.png")]) == 0
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_figure_replaces_no_pipe(finished, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert main(["report", str(finished[0]), "--out", str(tmp_path / "pipe.png")]) == 1
+    assert "pipe.png: it is not a file; choose another place" in capsys.readouterr().err
+    assert (tmp_path / "pipe.png").is_fifo()
+
+
+def test_a_figure_in_no_directory(finished, tmp_path, capsys):
+    assert main(["report", str(finished[0]), "--out", str(tmp_path / "none" / "x.png")]) == 1
+    assert capsys.readouterr().err.endswith("x.png: No such file or directory; choose another place\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "lengen_fast.cli", "tasks", "--json"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "lengen: error: could not write the output: No space left on device\n"
+
+
 @pytest.mark.parametrize("command", ["tasks", "generate", "run", "evaluate", "report", "crasp"])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -210,6 +246,8 @@ BAD_USE = [
     (["run", "binary_majority", "--positions", "rope"], "invalid choice"),
     (["run", "binary_majority", "--device", "cuda:93"], "there is no device 'cuda:93'"),
     (["run", "binary_majority", "--device", "abacus"], "there is no device 'abacus'"),
+    (["report", "runs/x", "--out", "figure.xyz"], "figure.xyz: a figure cannot be written as .xyz"),
+    (["phi", "--targets", "1", "--out", "figure.xyz"], "end its name with one of .png, .pdf, .svg"),
     (["generate", "parity", "--count", "-3"], "count must be at least 1"),
     (["generate", "parity", "--length", "9:3"], "reversed"),
     (["generate", "unique_copy", "--length", "2000000"], "the longest string has length 1048576"),

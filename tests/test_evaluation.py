@@ -326,7 +326,9 @@ def test_lengths_that_are_no_whole_numbers_are_refused(length):
 
 def test_more_symbols_than_the_alphabet_has_are_refused():
     task = lf.task("unique_copy", symbols=20)
-    with pytest.raises(ValueError, match=r"unique_copy with 20 symbols .* ask for task\('unique_copy', symbols=...\)"):
+    with pytest.raises(
+        ValueError, match=r"unique_copy with 20 symbols .* take more symbols: task\('unique_copy', symbols=...\)"
+    ):
         evaluate(Idle(task), task, [5, 21])
 
 

@@ -115,6 +115,14 @@ def test_distinct_symbols_are_spread_evenly_over_places(symbols):
         assert_uniform(x[:, place] * 13 // symbols, 13)
 
 
+@pytest.mark.parametrize("symbols", [64, 65, 255, 256, 257])
+@pytest.mark.parametrize("n", [63, 64])
+def test_many_of_few_symbols_are_spread_evenly(symbols, n):
+    x = matrix(task("unique_copy", symbols=symbols), 200 * symbols, n, 35)
+    for place in (0, n // 2, n - 1):
+        assert_uniform(x[:, place], symbols)
+
+
 def test_lengths_of_the_summands_are_uniform():
     for n in (4, 5, 20):
         first = [list(x).index(2) for x in questions(task("addition"), task("addition").sample(5000, n, 32))]

@@ -41,8 +41,9 @@ struct DrawInto {
 // Distinct ones of `symbols` symbols in random order, all arrangements equally likely.
 //
 // A few of few symbols are sieved: they are the first different ones of independent numbers, each scaled from the next 16 random bits;
-// the few of those that would make numbers uneven count for nothing. n + n^2 / symbols + 2 draws are nearly always enough; words for
-// that many, but no more than 32, are taken in eights, and then eight at a time. All others are the beginning of a shuffle.
+// the few of those that would make numbers uneven count for nothing. n + n^2 / symbols + 2 draws are nearly always enough up to a
+// third of the symbols; words for that many draws, but no more than 32, are taken in eights, and then eight at a time. All others are
+// the beginning of a shuffle.
 class Distinct {
  public:
   static constexpr int64_t most_sieved = 64, most_symbols = 256;
@@ -151,7 +152,7 @@ class Distinct {
 
   int64_t symbols_;
   uint16_t bound_, threshold_;
-  std::array<uint8_t, most_sieved + 1> eights_;  // of the draws that nearly always give n different numbers
+  std::array<uint8_t, most_sieved + 1> eights_;  // of the draws that are looked at first
 };
 
 }  // namespace lengen

@@ -284,7 +284,8 @@ class Task:
             return f"the longest string has length {LONGEST_LENGTH}"
         return (
             f"{self.name} with {self.symbols.count} symbols has strings up to length {self.max_length}; "
-            f"ask for task({self.name!r}, symbols=...) with more of them"
+            f"longer ones take more symbols: task({self.name!r}, symbols=...), or to train a model with longer "
+            "--eval-lengths"
         )
 
     # ---- strings ----
