@@ -191,10 +191,10 @@ def run_command(options: argparse.Namespace) -> None:
 def evaluate_command(options: argparse.Namespace) -> None:
     """Test a trained model at other lengths."""
     from lengen_fast import reporting
+    from lengen_fast.devices import check_device
     from lengen_fast.evaluation import evaluate
     from lengen_fast.progress import EvaluationReport
     from lengen_fast.runs import RunDirectory
-    from lengen_fast.training import check_device
 
     check_device(options.device)
     directory = RunDirectory.open(options.run)

@@ -22,6 +22,9 @@ from lengen_fast.ops.packing import Packing, RowSelection
 if TYPE_CHECKING:
     from lengen_fast.tasks.base import Task
 
+STRINGS = 3
+"""Raised whenever a seed comes to draw other strings, so that no run goes on with others than it began with."""
+
 MOST_STEPS = 2**40
 """Streams below this number are training steps; the rest is reserved, see :func:`evaluation_stream`."""
 

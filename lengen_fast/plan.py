@@ -8,13 +8,14 @@ import json
 import re
 from dataclasses import dataclass
 
+from lengen_fast.devices import check_device
 from lengen_fast.evaluation import check_context
 from lengen_fast.lengths import Length, Number, Pair, bounds, extent, from_json, label, written
 from lengen_fast.model import ModelConfig
 from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.tasks import LONGEST_LENGTH, Language, Task, language
 from lengen_fast.tasks import task as find_task
-from lengen_fast.training import TrainConfig, check_device, check_settings, default_configs, run_settings
+from lengen_fast.training import TrainConfig, check_settings, default_configs, run_settings
 
 
 @dataclass(frozen=True)

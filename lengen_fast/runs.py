@@ -250,10 +250,10 @@ def write_atomically(path: Path, content: bytes, new: bool = False) -> None:
             reason.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise RunError(f"could not write {path}: it is not a file; choose another place")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        if target.exists() and not target.is_file():
+            raise RunError(f"could not write {path}: it is not a file; choose another place")
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengen_fast.data import Batch, Stream, check_at_least, check_integer
+from lengen_fast.data import STRINGS, Batch, Stream, check_at_least, check_integer
+from lengen_fast.devices import check_device
 from lengen_fast.evaluation import Accuracy, check_context, evaluate
 from lengen_fast.lengths import Number, bounds, written
 from lengen_fast.model import ModelConfig, Transformer
 from lengen_fast.optimizer import AdamW
 from lengen_fast.published import published
-from lengen_fast.runs import RunDirectory
+from lengen_fast.runs import RunDirectory, RunError
 from lengen_fast.signals import collected_signals
 from lengen_fast.tasks import DISTRIBUTIONS, Task
 from lengen_fast.theory import positional_product_penalty
@@ -440,6 +441,9 @@ def _directory(settings: dict, out: str | os.PathLike | RunDirectory | None, res
         directory = out
     else:
         directory = RunDirectory.open(out) if resume else RunDirectory.create(out, settings)
+    if directory.config.get("strings") != STRINGS:
+        remedy = "go on with the commit of its config.json, or begin anew in another directory"
+        raise RunError(f"{directory.path} was begun by a version that drew other strings for its seed: {remedy}")
     if (other := _first_difference(directory.config, settings)) is not None:
         raise ValueError(f"{directory.path} was begun with another {other}: resume it with that of its config.json")
     return directory
@@ -457,18 +461,6 @@ def _first_difference(config: dict, settings: dict) -> str | None:
     return None
 
 
-def check_device(device: str | torch.device) -> None:
-    """Raise a ValueError if there is no such device here."""
-    try:
-        torch.empty(0, device=device)
-        there = torch.device(device).type != "meta"
-    except (RuntimeError, AssertionError, NotImplementedError):
-        there = False
-    if not there:
-        found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ValueError(f"there is no device {str(device)!r} here: choose one of {', '.join(found)}")
-
-
 def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> dict:
     """What config.json says of a run, and what a resumed run must share."""
     return {
@@ -476,6 +468,7 @@ def run_settings(config: ModelConfig, task: Task, train_config: TrainConfig) -> 
         "model": config.as_dict(),
         "train": {**train_config.as_dict(), "threads": train_config.threads or _threads_for(config)},
         "seed": train_config.seed,
+        "strings": STRINGS,
     }
 
 

@@ -13,6 +13,7 @@ import lengen_fast as lf
 from lengen_fast import training
 from lengen_fast.data import Stream
 from lengen_fast.optimizer import AdamW
+from lengen_fast.runs import RunError
 from lengen_fast.training import default_configs, training_loss
 
 TASK = lf.task("binary_majority")
@@ -270,6 +271,14 @@ def test_a_directory_begun_with_other_settings_is_not_resumed(tmp_path):
         lf.train(model, TASK, configs(seed=5)[1], out=tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="not empty"):
         lf.train(model, TASK, train, out=tmp_path / "run")
+
+
+def test_a_run_of_other_strings_is_not_resumed(tmp_path, monkeypatch):
+    model, train = configs()
+    lf.train(model, TASK, train, out=tmp_path / "run")
+    monkeypatch.setattr(training, "STRINGS", training.STRINGS + 1)
+    with pytest.raises(RunError, match="begun by a version that drew other strings"):
+        lf.train(model, TASK, train, out=tmp_path / "run", resume=True)
 
 
 def test_default_settings_are_the_papers():

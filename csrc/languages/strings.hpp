@@ -52,7 +52,7 @@ class StringsOf final : public Strings {
     draw_string<false>(draw_, n, words, scratch, x);
   }
 
-  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : 64; }
+  int64_t longest_together() const override { return DrawsRows<Draw> ? 1 << 14 : short_rows; }
 
   void draw_rows(const Placement* placements, int64_t rows, const Heads& heads, Scratch& scratch, uint8_t* x,
                  int64_t stride) const override {
@@ -63,6 +63,8 @@ class StringsOf final : public Strings {
   }
 
  private:
+  static constexpr int64_t short_rows = 64;
+
   template <bool avx2>
   LENGEN_INLINE static void draw_string(const Draw& draw, int64_t n, Words& words, Scratch& scratch, uint8_t* x) {
     if constexpr (DrawsByPath<Draw>) {

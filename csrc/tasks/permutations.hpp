@@ -48,7 +48,7 @@ class Distinct {
  public:
   static constexpr int64_t most_sieved = 64, most_symbols = 256;
 
-  // Sieved symbols, and for each symbol whether it is one of them.
+  // Sieved symbols, with others behind them, and for each symbol whether it is one of them.
   struct Sieved {
     alignas(32) uint8_t x[most_sieved + spill], seen[most_symbols + 32];
   };

@@ -16,19 +16,19 @@ namespace lengen {
 // paper: any keys, independent values. hard: consecutive keys, and one value throughout but for one to three pairs.
 class AssociativeRecall final : public RowsOf<AssociativeRecall> {
  public:
-  AssociativeRecall(int64_t keys, bool hard) : keys_(keys), drawn_keys_(keys), hard_(hard) {}
+  AssociativeRecall(int64_t keys, bool hard) : keys_(keys), hard_(hard) {}
 
   int64_t shortest() const override { return 2; }
   int64_t stride() const override { return 2; }
-  int64_t longest() const override { return std::min(keys_, longest_length); }
+  int64_t longest() const override { return std::min(keys_.symbols(), longest_length); }
   int64_t usual_words(int64_t n) const override {
-    return drawn_keys_.usual_words(n / 2) + values_.usual_words(n / 2) + usual_words_for_indices(n / 2, n / 2);
+    return keys_.usual_words(n / 2) + values_.usual_words(n / 2) + usual_words_for_indices(n / 2, n / 2);
   }
   RowShape largest_shape(int64_t n) const override { return {n + n / 2 + 3, n / 2}; }
 
   RowShape write(int64_t n, Words& words, Scratch& scratch, const RowView& row) const {
     const int64_t pairs = n / 2;
-    const Alphabet alphabet{keys_ + values};
+    const Alphabet alphabet{keys_.symbols() + values};
     uint32_t* drawn = hard_ ? draw_alike(pairs, words, scratch) : draw_any(pairs, words, scratch);
     row.tokens[0] = alphabet.bos();
     for (int64_t i = 0; i < pairs; ++i) {
@@ -51,12 +51,12 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
   static constexpr uint32_t value_bits = 4;
 
   static int32_t key_of(uint32_t pair) { return static_cast<int32_t>(pair >> value_bits); }
-  int32_t value_of(uint32_t pair) const { return static_cast<int32_t>(keys_ + (pair & (values - 1))); }
+  int32_t value_of(uint32_t pair) const { return static_cast<int32_t>(keys_.symbols() + (pair & (values - 1))); }
 
   // Pairs as key << 4 | value.
   uint32_t* draw_any(int64_t pairs, Words& words, Scratch& scratch) const {
     uint32_t* drawn = at_least(scratch.sorted, pairs + most_indices);
-    drawn_keys_.draw(pairs, words, scratch, drawn);
+    keys_.draw(pairs, words, scratch, drawn);
     const uint8_t* numbers = values_.draw(pairs, words, scratch);
     const uint8_t* value = values_.bytes(numbers, pairs, scratch);
     for (int64_t i = 0; i < pairs; ++i) drawn[i] = drawn[i] << value_bits | value[i];
@@ -65,7 +65,7 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
 
   uint32_t* draw_alike(int64_t pairs, Words& words, Scratch& scratch) const {
     uint32_t* drawn = at_least(scratch.sorted, pairs + most_indices);
-    const auto keys = static_cast<uint32_t>(keys_);
+    const auto keys = static_cast<uint32_t>(keys_.symbols());
     const uint32_t first = words.below(keys), common = words.below(values);
     for (int64_t i = 0; i < pairs; ++i) drawn[i] = (first + static_cast<uint32_t>(i)) % keys << value_bits | common;
     for (uint32_t others = 1 + words.below(most_others); others > 0; --others) {
@@ -75,8 +75,7 @@ class AssociativeRecall final : public RowsOf<AssociativeRecall> {
     return drawn;
   }
 
-  int64_t keys_;
-  Distinct drawn_keys_;
+  Distinct keys_;
   bool hard_;
   Letters values_{values};
 };
