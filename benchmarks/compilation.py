@@ -1,7 +1,8 @@
 """Every row of the tile table compiles for its architecture: registers, spills and shared memory of each kernel.
 
 No GPU is needed, and the interpreter must be off: ``python -m benchmarks.compilation``. Each kernel is compiled as a
-launch without options would compile it, and as one with all of them, for head widths of 16 to 256 and every precision.
+launch without options would compile it, as one with a bias over distance, and as one with all options, for head widths
+of 16 to 256 and every precision.
 The record is written after each head width. What it holds already, of the same kernels, tile and version of Triton, is
 not compiled again; so a run that ended early goes on, and other versions of Triton add their rows.
 """
@@ -39,6 +40,7 @@ MOST_SHARED = {"sm80": 163 << 10, "sm90": 227 << 10, "sm100": 227 << 10}  # byte
 WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
 LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW, tiles.SHORT), 4
+KINDS = ("without options", "with a bias", "with options", "with options and chosen rows")
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -116,7 +118,8 @@ def _known(path: Path, sources: str) -> dict[tuple, dict]:
 
 def _figures(function, arguments: dict, capability: int) -> dict:
     try:
-        return compile_kernel(function, arguments, capability) | {"error": None}
+        figures = compile_kernel(function, arguments, capability)
+        return {name: value for name, value in figures.items() if name != "cubin"} | {"error": None}
     except Exception as error:  # a row that does not compile is a result
         return {"error": f"{type(error).__name__}: {error}"[:500]}
 
@@ -132,16 +135,14 @@ def _tile(arguments: dict) -> dict:
 def _kernels(architecture: str, operands: str, width: int) -> Iterator[tuple[str, object, dict]]:
     """Name of the row, kernel and arguments of every kernel's launch, without options and with all of them."""
     seen = set()
-    for length, kind in itertools.product(LENGTHS, ("plain", "with options", "with options and chosen rows")):
-        options = {} if kind == "plain" else _options(length)
-        if kind == "with options and chosen rows":
-            options["query_rows"] = torch.arange(2 * length)
+    for length, kind in itertools.product(LENGTHS, KINDS):
+        options = _options(length, kind)
         for names, split in ((FUNCTIONS, False), (PARTS, True)):
-            if split and not options:
+            if split and kind not in ("with options", "with options and chosen rows"):
                 continue
             for function, arguments in _launches(architecture, operands, width, length, options, split):
                 for name in [name for name, each in names.items() if each == function.__name__]:
-                    row = f"{name} with options" if options else name
+                    row = f"{name} {kind}".removesuffix(" and chosen rows").removesuffix(" without options")
                     if name == "forward" and not options and length <= tiles.SHORT:
                         row = f"forward up to {tiles.SHORT} rows"
                     if row not in seen:
@@ -157,26 +158,32 @@ def _launches(
     q, k, v = torch.empty(2 * length, 3, HEADS, width, dtype=dtype).unbind(1)
     bounds = torch.tensor([0, length, 2 * length], dtype=torch.int32)
     common = dict(cu_seqlens=bounds, longest=length, softmax_scale=0.5, precision=precision, **options)
-    with recorded() as launches, _pretending(architecture, split):
+    with recorded() as launches, pretending(architecture, split):
         out, lse = attention.forward(q, k, v, **common)
         attention.backward(out, q, k, v, out, lse, **common)
     return launches
 
 
-def _options(length: int) -> dict:
-    """All options at once."""
-    return {
+def _options(length: int, kind: str) -> dict:
+    """Those of one of ``KINDS``: a table with a value for each distance, or a short one with a line beyond it."""
+    scale = {"logit_scale": torch.zeros(2 * length, HEADS)}
+    if kind == "without options":
+        return {}
+    if kind == "with a bias":
+        return {"table": torch.zeros(1, HEADS, length), **scale}
+    options = {
         "table": torch.zeros(1, HEADS, 64),
         "beyond": "line",
         "slope": torch.zeros(1, HEADS),
         "key_bias": torch.zeros(2 * length, HEADS),
-        "logit_scale": torch.zeros(2 * length, HEADS),
         "window": length // 2 - 12,
+        **scale,
     }
+    return options | ({"query_rows": torch.arange(2 * length)} if kind == "with options and chosen rows" else {})
 
 
 @contextlib.contextmanager
-def _pretending(architecture: str, split: bool):
+def pretending(architecture: str, split: bool):
     """Tiles of an architecture that is not there, and keys always or never in parts."""
     before = problem.architecture, attention.splits
     problem.architecture, attention.splits = lambda device: architecture, lambda problem: 4 if split else 1
@@ -187,7 +194,7 @@ def _pretending(architecture: str, split: bool):
 
 
 def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
-    """Compile ``kernel`` as a launch with ``arguments`` does; the compiler's figures."""
+    """Compile ``kernel`` as a launch with ``arguments`` does; the compiler's figures, and the machine code."""
     log = io.StringIO()
     triton.runtime.driver.set_active(Device(capability))
     with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), contextlib.redirect_stdout(log):
@@ -200,6 +207,7 @@ def compile_kernel(kernel, arguments: dict, capability: int) -> dict:
         "spills": int(re.search(r"(\d+) bytes spill stores", report)[1]),
         "stack": int(re.search(r"(\d+) bytes stack frame", report)[1]),
         "shared": compiled.metadata.shared,
+        "cubin": compiled.asm["cubin"],
     }
 
 

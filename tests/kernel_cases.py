@@ -189,6 +189,7 @@ def assert_follows_definition(case, compute=None):
 OPTIONS = {
     "plain": {},
     "table over all distances": dict(table_width=40),
+    "table over all distances in a window": dict(table_width=40, window=9),
     "short table, last value": dict(table_width=3),
     "table of one value": dict(table_width=1),
     "short table, zero": dict(table_width=5, beyond="zero"),

@@ -24,6 +24,7 @@ from kernel_cases import (
 )
 from lengen_kernels import attention as kernels
 from lengen_kernels import tiles
+from lengen_kernels.attention.common import ALIGNED
 from lengen_kernels.attention.problem import BEYOND
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -46,7 +47,11 @@ def test_lengths_around_the_edges_of_tiles(monkeypatch, options, tile, dtype):
 
 @by_kernel
 @by_dtype
-@pytest.mark.parametrize("options", [{}, EVERYTHING | dict(table_width=90, window=150)], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, dict(table_width=203), EVERYTHING | dict(table_width=90, window=150)],
+    ids=["plain", "table", "everything"],
+)
 def test_errors_of_a_long_row_lean_to_no_side(monkeypatch, options, dtype):
     use_tiles(monkeypatch, 64, 64)
     case = Case([203], 2, 16, dtype=dtype, softmax_scale=0.1, **options)
@@ -54,6 +59,15 @@ def test_errors_of_a_long_row_lean_to_no_side(monkeypatch, options, dtype):
     for name in exact.keys() - {"lse"}:
         slack = 4 * ulp(float(exact[name].abs().max()), dtype)
         oracle.assert_errors_are_small_and_lean_to_no_side(actual[name], eager[name], exact[name], slack)
+
+
+@by_dtype
+@pytest.mark.parametrize("tile", [(32, 64), (64, 32)])
+@pytest.mark.parametrize("options", [{}, dict(table_width=270, logit_scale=True)], ids=["plain", "table"])
+def test_terms_of_queries_of_many_long_sequences(monkeypatch, options, tile, dtype):
+    """Which are kept in tiles, from a multiple of 128 rows on for each sequence."""
+    use_tiles(monkeypatch, *tile)
+    assert_follows_definition(Case([127, 1, 0, 130, 128, 2], 2, 16, dtype=dtype, key_heads=1, **options))
 
 
 @by_dtype
@@ -70,10 +84,12 @@ def test_every_row_of_the_tile_table_is_a_tile():
         ("16", "ieee", "tf32", "tf32x3"),
         (1, 128, 129, 1 << 20),
     ):
-        for name in (kernel, f"{kernel} with options"):
+        for name in (kernel, f"{kernel} with a bias", f"{kernel} with options"):
             tile = TABLE(name, width, operands, longest, "sm90")
             assert all(size >= 16 and size.bit_count() == 1 for size in tile[:2])
             assert kernel != "diagonal" or tile.block_m == tile.block_n
+            assert kernel != "query_gradient" or ALIGNED.value % tile.block_m == 0
+            assert kernel != "key_gradient" or tile.block_n % tile.block_m == 0
 
 
 def test_the_interpreter_computes_bf16_in_fp32():

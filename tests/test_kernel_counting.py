@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import DEVICE, ON_GPU, by_dtype, use_tiles
+from kernel_cases import DEVICE, ON_GPU, by_dtype, by_kernel, use_tiles
 from lengen_kernels import attention as kernels
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -58,3 +58,30 @@ def test_counts_of_chosen_rows_are_exact_and_majorities_by_one_vote_right(monkey
     out, _ = kernels.forward(q, k, v, **options)
     assert torch.equal(out.flatten(), (rows + 1).div(2, rounding_mode="floor").float() / (rows + 1).float())
     assert (out.flatten() < 0.5).tolist() == [True, False, True, True, False]
+
+
+@by_kernel
+@pytest.mark.parametrize("bias", ["none", "zero beyond", "last beyond", "over all distances", "of keys"])
+def test_equal_logits_have_equal_weights_in_all_tiles(monkeypatch, kernel, bias):
+    """As in a compiled program's head that finds keys: those that match have one large logit, the others none."""
+    use_tiles(monkeypatch, 16, 32)
+    length = 250
+    options = {
+        "none": {},
+        "zero beyond": dict(table=torch.zeros(1, 1, 4, device=DEVICE), beyond="zero"),
+        "last beyond": dict(table=torch.zeros(1, 1, 4, device=DEVICE)),
+        "over all distances": dict(table=torch.zeros(1, 1, length, device=DEVICE)),
+        "of keys": dict(key_bias=torch.zeros(length, 1, device=DEVICE)),
+    }[bias]
+    matches = torch.arange(length, device=DEVICE) * 7 % 3 == 1
+    ones = torch.arange(length, device=DEVICE) // 2 % 2 == 1
+    q = torch.full((length, 1, 1), 700.3, device=DEVICE)
+    k, v = (each.float().view(-1, 1, 1) for each in (matches, ones))
+    scale = torch.arange(2, length + 2, device=DEVICE).log().view(-1, 1)
+    bounds = torch.tensor([0, length], device=DEVICE)
+    options |= dict(cu_seqlens=bounds, longest=length, softmax_scale=1.0, logit_scale=scale)
+    out, _ = kernels.forward(q, k, v, **options)
+    exact = (ones & matches).cumsum(0) / matches.cumsum(0)
+    seen = matches.cumsum(0) > 0
+    error = (out.flatten() - exact)[seen].abs().max()
+    assert error <= (1e-6 if ON_GPU else 0)  # a GPU's fused multiplication makes each weight 1 but for a rounding

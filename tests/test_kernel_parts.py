@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import ON_GPU, Case, Counted, assert_follows_definition, by_dtype, by_kernel
+from kernel_cases import ON_GPU, Case, Counted, assert_follows_definition, by_dtype, by_kernel, use_tiles
 from lengen_kernels import attention as kernels
 from lengen_kernels import launch
 from lengen_kernels.attention.problem import Problem
@@ -84,3 +84,12 @@ def test_keys_that_heads_share_are_read_once_for_all_heads_of_a_tile(monkeypatch
 def test_heads_that_share_keys_of_a_long_context_are_parts_and_rows_at_once(monkeypatch):
     monkeypatch.setattr(kernels, "SHORTEST_PART", 16)
     assert_follows_definition(Case([5, 90], 6, 8, dtype=torch.float32, rows=[2, 60, 94], key_heads=1, logit_scale=True))
+
+
+def test_a_line_is_as_exact_for_chosen_rows_at_the_end_of_a_long_context(monkeypatch):
+    """Whose positions times the slope are large, and no power of two."""
+    use_tiles(monkeypatch, 16, 1024)
+    length = 1 << 15
+    case = Case([length], 1, 4, dtype=torch.float32, rows=[length - 6, length - 1], table_width=1, beyond="line")
+    case.fixed["slope"] = torch.tensor([[-0.343]]).double()
+    assert_follows_definition(case)

@@ -43,3 +43,11 @@ def test_short_rows_of_narrow_heads_have_kernels_of_their_own(longest, width, ch
 def test_short_rows_follow_the_definition_in_large_tiles(monkeypatch, tile, dtype):
     use_tiles(monkeypatch, *tile)
     assert_follows_definition(Case([150, 129, 64], 1, 16, dtype=dtype, **EVERYTHING | dict(window=100)))
+
+
+@by_dtype
+@pytest.mark.parametrize("longest", [33, 48, 49, 64])
+def test_tiles_without_any_query_read_no_bias_beyond_the_table(monkeypatch, longest, dtype):
+    """A row of one tile of keys, four times as long as those of queries, with a table that just covers it."""
+    use_tiles(monkeypatch, 16, 64)
+    assert_follows_definition(Case([longest, 0, 5], 1, 8, dtype=dtype, table_width=longest))

@@ -1,10 +1,11 @@
 """The tile of every kernel: block sizes, warps and stages of the software pipeline. Nothing is tuned at run time.
 
-A row is found by kernel, with or without options (bias, scale, window, chosen rows), by the operands, "16" for 16-bit
-ones and the precision for fp32 ones, by padded head width, and where it makes a difference by length class and
-architecture. Rows were chosen by the compiler's figures for sm90 (``benchmarks/compilation.py``): the largest tile
-without spills whose registers let several programs share a processor; those of 16-bit operands by the figures of Triton
-3.6 and 3.9, whose registers differ by up to a quarter. Exceptions keep heads of up to D = 64 from spilling elsewhere.
+A row is found by kernel, without terms beside the products, with a bias over distance (and a scale), or with other
+options (biases of keys, windows, chosen rows), by the operands, "16" for 16-bit ones and the precision for fp32 ones,
+by padded head width, and where it makes a difference by length class and architecture. Rows were chosen by the
+compiler's figures for sm90 (``benchmarks/compilation.py``): no spills, registers that let several programs share a
+processor, and for 16-bit operands few instructions for a cell of the loops; by the figures of Triton 3.6 and 3.9, which
+differ by up to a quarter. Exceptions keep heads of up to D = 64 from spilling elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SHORT = 128  # tokens: sequences of at most two tiles of 64
 # Wide heads need small tiles, and so do fp32 operands: three tf32 products or scalar arithmetic take registers.
 TILES = {
     "forward": {
-        "16": [Tile(128, 64, 8, 3, 128)] * 3 + [Tile(128, 64, 8, 2), Tile(64, 32, 8, 2)],
+        "16": [Tile(128, 64, 4, 3, 168)] * 2 + [Tile(128, 64, 4, 3), Tile(128, 128, 8, 2), Tile(64, 32, 8, 2)],
         "tf32": [
             Tile(64, 64, 4, 2, 168),
             Tile(64, 64, 4, 2),
@@ -41,13 +42,16 @@ TILES = {
         ],
         "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
+    "forward with a bias": {
+        "16": [Tile(64, 64, 4, 2)] * 3 + [Tile(128, 128, 8, 2), Tile(64, 32, 8, 1)],
+    },
     "forward with options": {
-        "16": [Tile(64, 64, 4, 3, 168)] * 2 + [Tile(64, 64, 4, 3), Tile(64, 32, 8, 2), Tile(64, 32, 8, 1)],
+        "16": [Tile(64, 64, 4, 2)] * 3 + [Tile(64, 32, 8, 2), Tile(64, 32, 8, 1)],
         "tf32": [Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1)],
         "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
     "query_gradient": {
-        "16": [Tile(64, 64, 4, 2, 168)] * 3 + [Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
+        "16": [Tile(64, 64, 4, 2, 168)] * 3 + [Tile(64, 64, 4, 2), Tile(32, 32, 8, 1)],
         "tf32": [
             Tile(64, 64, 4, 2, 168),
             Tile(64, 32, 4, 2),
@@ -57,20 +61,35 @@ TILES = {
         ],
         "ieee": [Tile(64, 32, 8, 2, 128)] * 3 + [Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
+    "query_gradient with a bias": {
+        "16": [Tile(64, 32, 4, 2), Tile(128, 32, 4, 2)] + [Tile(64, 64, 4, 2)] * 2 + [Tile(32, 32, 8, 1)],
+    },
     "query_gradient with options": {
-        "16": [Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
+        "16": [Tile(64, 64, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1)],
         "tf32": [Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 8, 2), Tile(32, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(64, 32, 8, 2)] * 3 + [Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
     "key_gradient": {
-        "16": [Tile(32, 64, 4, 2, 168)] * 3 + [Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
+        "16": [
+            Tile(32, 128, 4, 2, 168),
+            Tile(32, 128, 4, 2),
+            Tile(32, 64, 4, 2, 168),
+            Tile(32, 64, 4, 2),
+            Tile(16, 32, 8, 1),
+        ],
         "tf32": [Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(32, 32, 4, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "key_gradient with a bias": {
+        "16": [Tile(32, 128, 4, 2)] * 2 + [Tile(32, 64, 4, 2)] * 2 + [Tile(16, 32, 8, 1)],
     },
     "key_gradient with options": {
         "16": [Tile(32, 64, 4, 2), Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 64, 8, 2), Tile(16, 32, 8, 1)],
         "tf32": [Tile(32, 64, 4, 2), Tile(16, 64, 4, 2), Tile(32, 32, 8, 2), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1)] * 3 + [Tile(16, 16, 8, 1), Tile(16, 16, 8, 1)],
+    },
+    "diagonal with a bias": {
+        "16": [Tile(64, 64, 4, 1)] * 3 + [Tile(64, 64, 8, 1), Tile(16, 16, 4, 1)],
     },
     "diagonal with options": {
         "16": [Tile(64, 64, 4, 2), Tile(64, 64, 4, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(16, 16, 4, 1)],
@@ -79,7 +98,7 @@ TILES = {
     },
     "split with options": {
         "16": [
-            Tile(16, 128, 4, 2),
+            Tile(16, 64, 4, 2),
             Tile(16, 64, 4, 2, 168),
             Tile(16, 64, 4, 2, 168),
             Tile(16, 64, 4, 2),
@@ -99,8 +118,11 @@ TILES = {
         "ieee": [Tile(16, 64, 4, 1, 168)] * 3 + [Tile(16, 32, 4, 1), Tile(16, 16, 4, 1)],
     },
     # Up to D = 64. Sequences of no more than half a tile's rows take a smaller tile, and as many warps fewer.
+    "short_forward with a bias": {
+        "16": [Tile(64, 64, 4, 2)] * 3,
+    },
     "short_forward with options": {
-        "16": [Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2, 168), Tile(64, 64, 4, 2)],
+        "16": [Tile(64, 64, 4, 2)] * 3,
         "tf32": [Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(32, 32, 4, 2)],
         "ieee": [Tile(32, 32, 8, 2), Tile(32, 32, 8, 2), Tile(64, 32, 8, 2)],
     },
@@ -110,14 +132,53 @@ TILES = {
         "tf32": [Tile(32, 32, 4, 1, 255), Tile(16, 32, 4, 1), Tile(32, 32, 8, 1)],
         "ieee": [Tile(32, 32, 8, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
+    "short_backward with a bias": {
+        "16": [Tile(64, 64, 4, 1)] * 2 + [Tile(32, 64, 4, 1)],
+    },
     "short_backward with options": {
-        "16": [Tile(32, 64, 4, 1)] * 3,
+        "16": [Tile(32, 64, 4, 1), Tile(16, 64, 4, 1), Tile(32, 64, 4, 1)],
         "tf32": [Tile(16, 32, 8, 1), Tile(16, 32, 4, 1, 255), Tile(16, 32, 8, 1)],
         "ieee": [Tile(16, 32, 8, 1), Tile(16, 32, 8, 1), Tile(16, 16, 8, 1)],
     },
 }
 # Where a row would spill. Bounds are loose ones: without any the assembler may spill so that more programs fit.
 EXCEPTIONS = {
+    ("forward with a bias", "16", 16, "sm80"): Tile(64, 32, 4, 2),
+    ("forward with a bias", "16", 32, "sm80"): Tile(64, 32, 4, 2),
+    ("forward with a bias", "tf32", 16, "sm80"): Tile(64, 32, 4, 2),
+    ("forward with a bias", "tf32x3", 16, "sm80"): Tile(32, 32, 4, 2),
+    ("forward with options", "16", 32, "sm80"): Tile(64, 32, 4, 2),
+    ("forward with options", "16", 64, "sm80"): Tile(64, 32, 4, 2),
+    ("forward with options", "tf32x3", 16, "sm80"): Tile(64, 32, 4, 2),
+    ("query_gradient with a bias", "16", 64, "sm80"): Tile(64, 32, 4, 2),
+    ("diagonal with a bias", "16", 64, "sm80"): Tile(32, 32, 4, 2),
+    ("short_forward with a bias", "16", 16, "sm80"): Tile(64, 32, 4, 2),
+    ("short_forward with a bias", "16", 32, "sm80"): Tile(64, 32, 4, 2),
+    ("short_backward with a bias", "16", 32, "sm80"): Tile(16, 64, 4, 1),
+    ("short_backward with a bias", "16", 64, "sm80"): Tile(16, 32, 4, 1),
+    ("key_gradient with options", "tf32x3", 64, "sm80"): Tile(16, 32, 8, 1),
+    ("forward with options", "tf32x3", 16, "sm90"): Tile(64, 32, 4, 2),
+    ("diagonal with a bias", "tf32x3", 32, "sm90"): Tile(16, 16, 4, 1),
+    ("diagonal with options", "ieee", 16, "sm90"): Tile(32, 32, 8, 1, 255),
+    ("short_backward", "tf32", 64, "sm90"): Tile(32, 32, 8, 1, 255),
+    ("short_forward with a bias", "ieee", 64, "sm90"): Tile(64, 32, 8, 2, 255),
+    ("forward", "16", 64, "sm100"): Tile(128, 64, 8, 2),
+    ("forward with options", "ieee", 32, "sm90"): Tile(64, 32, 8, 2, 255),
+    ("forward with options", "tf32", 16, "sm100"): Tile(64, 32, 4, 2),
+    ("key_gradient with options", "ieee", 16, "sm90"): Tile(16, 32, 8, 1),
+    ("query_gradient", "ieee", 64, "sm90"): Tile(64, 32, 8, 2, 255),
+    ("forward with a bias", "tf32x3", 16, "sm90"): Tile(64, 32, 4, 2),
+    ("split_query_gradient with options", "tf32x3", 16, "sm90"): Tile(16, 32, 4, 2, 255),
+    ("diagonal with options", "tf32x3", 64, "sm90"): Tile(16, 16, 8, 1),
+    ("split_query_gradient with options", "ieee", 32, "sm80"): Tile(16, 32, 4, 2),
+    ("query_gradient", "16", 64, "sm100"): Tile(64, 32, 4, 2),
+    ("query_gradient with options", "tf32x3", 16, "sm100"): Tile(64, 16, 8, 2),
+    ("short_backward", "16", 32, "sm100"): Tile(32, 64, 4, 1),
+    ("short_backward with a bias", "16", 32, "sm100"): Tile(32, 64, 4, 1),
+    ("short_backward with options", "tf32x3", 16, "sm100"): Tile(16, 16, 8, 1),
+    ("short_backward", "ieee", 16, "sm100"): Tile(16, 32, 8, 1),
+    ("short_backward", "ieee", 32, "sm100"): Tile(16, 16, 8, 1),
+    ("short_backward with options", "ieee", 32, "sm100"): Tile(16, 16, 8, 1),
     ("forward", "tf32", 64, "sm80"): Tile(64, 64, 8, 2),
     ("forward", "tf32x3", 32, "sm80"): Tile(64, 32, 4, 2),
     ("forward", "tf32x3", 64, "sm80"): Tile(32, 32, 8, 2),
@@ -174,16 +235,20 @@ SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empt
 def choose(kernel: str, block_d: int, operands: str, longest: int, architecture: str) -> Tile:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 
-    ``kernel`` ends in " with options" where a logit is more than a product. Architectures share their rows beside
-    ``EXCEPTIONS``. The bounds of registers are those of sm90: the products of the others take more, and so do three
-    products of tf32 for one.
+    ``kernel`` ends in " with a bias" or " with options" where a logit is more than a product. Architectures share their
+    rows beside ``EXCEPTIONS``. The bounds of registers are those of sm90: the products of the others take more, and so
+    do three products of tf32 for one.
     """
-    name = kernel.removesuffix(" with options")
+    name = kernel.partition(" with ")[0]
     if name in FIXED:
         return FIXED[name]
-    rows = TILES.get(kernel) or TILES[f"{name} with options"]
-    tile = rows["tf32" if operands == "tf32x3" else operands][WIDTHS.index(block_d)]
-    exception = EXCEPTIONS.get((kernel, operands, block_d, architecture))
+    column = "tf32" if operands == "tf32x3" else operands
+    row = kernel if column in TILES.get(kernel, ()) else f"{name} with options"
+    tile = TILES[row][column][WIDTHS.index(block_d)]
+    key = operands, block_d, architecture
+    exception = EXCEPTIONS.get((kernel, *key))
+    if exception is None and kernel.endswith(" with a bias"):
+        exception = EXCEPTIONS.get((row, *key))
     if exception is not None:
         tile = exception
     if kernel == "forward" and longest <= SHORT and tile.block_m > SHORT_FORWARD.block_m:

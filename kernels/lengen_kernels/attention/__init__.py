@@ -22,6 +22,7 @@ from torch import Tensor
 from lengen_kernels import launch, tiles
 from lengen_kernels.attention.backward import key_gradient_kernel, query_gradient_kernel
 from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
+from lengen_kernels.attention.common import ALIGNED, ALL, NONE, SOME
 from lengen_kernels.attention.forward import forward_kernel
 from lengen_kernels.attention.problem import Problem, operand, processors
 from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
@@ -211,19 +212,43 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
 
 
 def _backward_by_tiles(problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, wanted: Wanted) -> tuple:
-    delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
-    grad_q, grad_logit_scale, beyond = _query_gradients(problem, grad_out, out, lse, delta, wanted)
-    grad_k, grad_v, grad_key_bias = _key_gradients(problem, grad_out, lse, delta, wanted)
-    grad_table = _table_gradient(problem, grad_out, lse, delta, beyond) if wanted.table else None
+    tile = problem.tile("query_gradient" if splits(problem) == 1 else "split_query_gradient")
+    terms = _query_terms(problem, tile, lse)
+    grad_q, grad_logit_scale, beyond = _query_gradients(problem, tile, grad_out, out, lse, terms, wanted)
+    grad_k, grad_v, grad_key_bias = _key_gradients(problem, grad_out, terms, wanted)
+    grad_table = _table_gradient(problem, grad_out, terms, beyond) if wanted.table else None
     return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
 
 
+class QueryTerms(NamedTuple):
+    """What the kernel of the queries' gradient leaves to those after it."""
+
+    values: Tensor  # [3, H, capacity], see ``common.query_terms``
+    capacity: int
+    filled: int  # rows of a tile, of which all are written where rows are not chosen
+
+    def arguments(self, tile: tiles.Tile) -> dict:
+        """Of a kernel that reads tiles of queries, the first of which begins where a tile of keys does."""
+        is_filled = self.filled % tile.block_m == 0 and tile.block_n % tile.block_m == 0
+        return dict(p_terms=self.values, capacity=self.capacity, IS_FILLED=is_filled)
+
+
+def _query_terms(problem: Problem, tile: tiles.Tile, lse: Tensor) -> QueryTerms:
+    """Memory for them; ``tile`` is that of the queries' gradient."""
+    aligned = ALIGNED.value
+    if aligned % tile.block_m:
+        raise ValueError(f"a tile of the queries' gradient must divide {aligned} rows, got {tile.block_m}")
+    capacity = (problem.queries // aligned + problem.sequences) * aligned
+    terms = 2 if problem.logit_scale is None else 3
+    values = torch.empty(terms, problem.heads, capacity, dtype=lse.dtype, device=lse.device)
+    return QueryTerms(values, capacity, tile.block_m if problem.query_rows is None else 1)
+
+
 def _query_gradients(
-    problem: Problem, grad_out: Tensor, out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+    problem: Problem, tile: tiles.Tile, grad_out: Tensor, out: Tensor, lse: Tensor, terms: QueryTerms, wanted: Wanted
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles x parts]. Fills ``delta``."""
+    """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles x parts]. Fills ``terms``."""
     parts = splits(problem)
-    tile = problem.tile("query_gradient" if parts == 1 else "split_query_gradient")
     tiles_of_queries = triton.cdiv(problem.most, tile.block_m)
     grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
     grad_logit_scale = sums = scale_sums = beyond = None
@@ -232,7 +257,8 @@ def _query_gradients(
     if parts > 1:
         sums = torch.empty(parts, *grad_q.shape, dtype=lse.dtype, device=out.device)
         scale_sums = torch.empty(parts, *lse.shape, dtype=lse.dtype, device=out.device) if wanted.logit_scale else None
-    if wanted.table and problem.beyond != "zero" and problem.table_width < reach(problem):
+    is_beyond = problem.beyond != "zero" and problem.table_width < reach(problem)
+    if wanted.table and (is_beyond or problem.inside is NONE):
         cells = problem.sequences, problem.heads, tiles_of_queries * parts
         beyond = torch.empty(*cells, dtype=lse.dtype, device=out.device)
     launch.launch(
@@ -241,7 +267,8 @@ def _query_gradients(
         out=operand(out),
         grad_out=operand(grad_out),
         p_lse=lse,
-        p_delta=delta,
+        p_terms=terms.values,
+        capacity=terms.capacity,
         p_grad_q=grad_q if sums is None else None,
         p_grad_logit_scale=scale_sums,
         p_sums=sums,
@@ -281,7 +308,7 @@ def _sum_parts(
 
 
 def _key_gradients(
-    problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, wanted: Wanted
+    problem: Problem, grad_out: Tensor, terms: QueryTerms, wanted: Wanted
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of k, v and the key bias."""
     tile = problem.tile("key_gradient")
@@ -289,13 +316,12 @@ def _key_gradients(
     grad_k, grad_v = (torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) for rows in (problem.k, problem.v))
     grad_key_bias = None
     if wanted.key_bias:
-        grad_key_bias = torch.empty(problem.key_bias.shape, dtype=lse.dtype, device=lse.device)
+        grad_key_bias = torch.empty(problem.key_bias.shape, dtype=problem.key_bias.dtype, device=grad_k.device)
     launch.launch(
         key_gradient_kernel,
         count * problem.sequences * problem.key_heads,
         grad_out=operand(grad_out),
-        p_lse=lse,
-        p_delta=delta,
+        **terms.arguments(tile),
         p_grad_k=grad_k,
         p_grad_v=grad_v,
         p_grad_key_bias=grad_key_bias,
@@ -306,26 +332,28 @@ def _key_gradients(
     return grad_k, grad_v, grad_key_bias
 
 
-def _table_gradient(problem: Problem, grad_out: Tensor, lse: Tensor, delta: Tensor, beyond: Tensor | None) -> Tensor:
-    """Gradient of the table from its distances, and what ``beyond`` holds of those beyond."""
-    grad_table = torch.empty(problem.table.shape, dtype=lse.dtype, device=lse.device)
+def _table_gradient(problem: Problem, grad_out: Tensor, terms: QueryTerms, beyond: Tensor | None) -> Tensor:
+    """Gradient of the table from its distances, and what ``beyond`` holds of those beyond: all, if it has one entry."""
+    dtype, device = problem.table.dtype, problem.table.device
+    grad_table = torch.empty(problem.table.shape, dtype=dtype, device=device)
     chosen = problem.query_rows is not None
     tile = problem.tile("chosen_rows" if chosen else "diagonal")
     rows = triton.cdiv(problem.longest, tile.block_m)
     distances = min(problem.table_width, reach(problem))
     blocks = triton.cdiv(distances, tile.block_n) if chosen else min(rows, (distances - 1) // tile.block_n + 2)
     pairs = len(problem.table) * problem.heads
-    needed = triton.cdiv(WAVES * processors(lse.device), max(1, blocks * pairs))
+    needed = triton.cdiv(WAVES * processors(device), max(1, blocks * pairs))
     parts = max(1, min(needed, problem.per_model))
     strips = max(1, min(triton.cdiv(needed, parts), problem.most if chosen else rows))
+    if problem.inside is NONE:
+        parts = 0
     partial_width = blocks * tile.block_n
-    partial = torch.empty(pairs, parts * strips, 2, partial_width, dtype=lse.dtype, device=lse.device)
+    partial = torch.empty(pairs, parts * strips, 2, partial_width, dtype=dtype, device=device)
     launch.launch(
         chosen_rows_kernel if chosen else diagonal_kernel,
         blocks * pairs * parts * strips,
         grad_out=operand(grad_out),
-        p_lse=lse,
-        p_delta=delta,
+        **terms.arguments(tile),
         p_partial=partial,
         lanes=pairs * parts * strips,
         parts=parts,
@@ -445,12 +473,15 @@ def _short_arguments(problem: Problem, tile: tiles.Tile, *rows: Tensor) -> tuple
     members = max(1, tile.block_n // triton.next_power_of_2(max(1, problem.longest))) if follow else 1
     groups = triton.cdiv(per_model, members) * (problem.sequences // max(1, per_model))
     arguments = problem.arguments(tile)
+    shape = arguments["SHAPE"]
+    if members > 1 and shape.INSIDE.value == ALL.value:  # cells of two sequences may have any distance
+        shape = shape._replace(INSIDE=SOME)
     arguments |= dict(
+        SHAPE=shape,
         sequences=groups,
         per_model=per_model,
         PACK=members,
         BLOCKS=triton.next_power_of_2(triton.cdiv(max(1, problem.longest), tile.block_n)),
-        IS_FAR=problem.table_width == 1 and problem.beyond != "zero",
     )
     return groups, arguments
 

@@ -12,17 +12,17 @@ import triton
 import triton.language as tl
 
 from lengen_kernels.attention.common import (
-    LOG2E,
     Sizes,
-    bias_at,
+    bias_of_distances,
     head_of_sequence,
     key_biases,
-    load_column,
-    load_queries,
+    load_query_terms,
     load_tile,
     logit_gradient,
+    query_terms,
     rows_of_keys,
     rows_of_queries,
+    weights,
 )
 
 
@@ -35,10 +35,11 @@ def owner(lanes, parts, strips, heads):
 
 
 @triton.jit
-def bias_of_distances(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE: tl.constexpr):
-    """Bias in base 2, -inf at distances that are never seen."""
+def seen_biases(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE: tl.constexpr):
+    """Bias, -inf at distances that are never seen."""
     head = head_of_sequence(i_model * sizes.per_model, i_head, heads, places, terms, sizes, SHAPE)
-    b_bias = tl.where(b_distance >= 0, bias_at(b_distance, terms, head, sizes, SHAPE, False), float("-inf"))
+    b_bias = bias_of_distances(b_distance, terms, head, sizes, SHAPE, True)
+    b_bias = tl.where(b_distance >= 0, b_bias, float("-inf"))
     if sizes.window is not None:
         b_bias = tl.where(b_distance < sizes.window, b_bias, float("-inf"))
     return b_bias
@@ -50,8 +51,7 @@ def diagonal_kernel(
     k,
     v,
     grad_out,
-    p_lse,
-    p_delta,
+    p_terms,
     p_partial,
     terms,
     places,
@@ -66,7 +66,9 @@ def diagonal_kernel(
     parts,
     strips,
     partial_width,
+    capacity,
     SHAPE: tl.constexpr,
+    IS_FILLED: tl.constexpr,
 ):
     """Sums over the tiles of one offset, for every diagonal of them.
 
@@ -74,7 +76,7 @@ def diagonal_kernel(
 
     Args:
         q, k, v, grad_out, terms, places, SHAPE: the tuples of ``common``. width to longest: ``common.Sizes``.
-        p_lse, p_delta: [Nq, H] fp32.
+        p_terms: [3, H, capacity] fp32, see ``common.query_terms``.
         p_partial: [lanes, 2, partial_width] fp32. Row 0 takes at ``d`` the sum of the lower diagonal; row 1 takes at
             ``d + BLOCK`` that of the upper one.
         lanes: models x heads x parts x strips. BLOCK_M = BLOCK_N.
@@ -84,7 +86,7 @@ def diagonal_kernel(
     o_tile = tl.arange(0, SHAPE.BLOCK_M)
     b_local = o_tile[:, None] - o_tile[None, :]
     b_distance = i_offset * SHAPE.BLOCK_M + b_local
-    b_bias = bias_of_distances(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
+    b_bias = seen_biases(b_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
 
     b_sum = tl.zeros([SHAPE.BLOCK_M, SHAPE.BLOCK_M], tl.float32)
     for i_turn in range(i_part, per_model, parts):
@@ -96,16 +98,16 @@ def diagonal_kernel(
         for i_tile in range(i_offset + i_strip, tl.cdiv(head.rows, SHAPE.BLOCK_M), strips):
             i_query = i_tile * SHAPE.BLOCK_M
             i_key = i_query - i_offset * SHAPE.BLOCK_M
-            b_q, b_lse, b_logit_scale = load_queries(head_q, p_lse, terms, head, i_query, o_tile, SHAPE)
+            b_lse, b_delta, b_logit_scale = load_query_terms(p_terms, i_query, o_tile, terms, head, capacity, IS_FILLED)
+            b_q = load_tile(head_q, i_query, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
             b_k = load_tile(head_k, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
             b_v = load_tile(head_v, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
             b_grad_out = load_tile(head_grad_out, i_query, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
-            b_delta = load_column(p_delta, head.begin, i_query + o_tile, head.rows, head, 0.0)
-            b_factor = b_logit_scale * (scale * LOG2E)
+            b_factor = b_logit_scale * scale
             b_s = tl.dot(b_q, tl.trans(b_k), input_precision=SHAPE.PRECISION) * b_factor[:, None] + b_bias
             if terms.key_bias is not None:
                 b_s += key_biases(terms, head, i_key + o_tile)[None, :]
-            b_sum += logit_gradient(tl.exp2(b_s - b_lse[:, None]), b_grad_out, b_v, b_delta[:, None], SHAPE)
+            b_sum += logit_gradient(weights(b_s, b_lse[:, None], terms), b_grad_out, b_v, b_delta[:, None], SHAPE)
 
     b_column = b_local & (SHAPE.BLOCK_M - 1)  # of row i and diagonal c: i - c, or around the edge of the tile
     b_diagonals = tl.gather(b_sum, b_column, axis=1)
@@ -122,8 +124,7 @@ def chosen_rows_kernel(
     k,
     v,
     grad_out,
-    p_lse,
-    p_delta,
+    p_terms,
     p_partial,
     terms,
     places,
@@ -138,7 +139,9 @@ def chosen_rows_kernel(
     parts,
     strips,
     partial_width,
+    capacity,
     SHAPE: tl.constexpr,
+    IS_FILLED: tl.constexpr,
 ):
     """Sums over chosen rows for a block of BLOCK_N distances; arguments as in ``diagonal_kernel``, row 1 is unused."""
     i_block, i_lane, i_model, i_head, i_part, i_strip = owner(lanes, parts, strips, heads)
@@ -146,7 +149,7 @@ def chosen_rows_kernel(
     o_distance = i_block * SHAPE.BLOCK_N + tl.arange(0, SHAPE.BLOCK_N)
     o_columns = tl.arange(0, SHAPE.BLOCK_D)
     m_columns = o_columns < SHAPE.D
-    b_bias = bias_of_distances(o_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
+    b_bias = seen_biases(o_distance, i_model, i_head, heads, places, terms, sizes, SHAPE)
 
     b_sum = tl.zeros([SHAPE.BLOCK_N], tl.float32)
     for i_turn in range(i_part, per_model, parts):
@@ -168,17 +171,18 @@ def chosen_rows_kernel(
             b_grad_out = tl.load(p_grad_out + o_columns, mask=m_columns, other=0.0)
             b_k = tl.load(p_k_cells, mask=m_cells, other=0.0).to(tl.float32)
             b_v = tl.load(p_v_cells, mask=m_cells, other=0.0).to(tl.float32)
-            o_cell = (head.first_query + query) * heads + i_head
-            factor = scale * LOG2E
+            p_query = query_terms(p_terms, head, capacity) + query
+            part = tl.cast(heads, tl.int64) * capacity
+            factor = scale
             if terms.logit_scale is not None:
-                factor *= tl.load(terms.logit_scale + o_cell)
+                factor *= tl.load(p_query + 2 * part)
             b_s = tl.sum(b_k * b_q.to(tl.float32)[None, :], axis=1) * factor + b_bias
             if terms.key_bias is not None:
                 p_key_bias = terms.key_bias + (head.begin + o_keys) * heads + i_head
-                b_s += tl.load(p_key_bias, mask=m_keys, other=0.0) * LOG2E
-            b_p = tl.where(m_keys, tl.exp2(b_s - tl.load(p_lse + o_cell)), 0.0)
+                b_s += tl.load(p_key_bias, mask=m_keys, other=0.0)
+            b_p = tl.where(m_keys, weights(b_s, tl.load(p_query), terms), 0.0)
             b_grad_p = tl.sum(b_v * b_grad_out.to(tl.float32)[None, :], axis=1)
-            b_sum += b_p * (b_grad_p - tl.load(p_delta + o_cell))
+            b_sum += b_p * (b_grad_p - tl.load(p_query + part))
     tl.store(p_partial + i_lane.to(tl.int64) * 2 * partial_width + o_distance, b_sum)
 
 

@@ -1,10 +1,12 @@
 """What the attention kernels share: which work a program does, where rows lie, and how a tile of logits is made.
 
 Names inside kernels: ``i_`` index of a program or tile, ``o_`` offsets along an axis, ``p_`` pointer, ``b_`` block of
-values, ``m_`` mask. Logits are natural numbers times log2(e), so that exponentials are powers of two; the factor is
-applied after the dot product. Tiles of rows are loaded as fp32 where the interpreter has no arithmetic for their dtype.
+values, ``m_`` mask. Exponentials are powers of two, so maxima and log-sum-exps are in base 2, the natural ones times
+log2(e). The factor of a logit is applied after the dot product; log2(e) goes with it where nothing else is added, and
+else into the power, where it takes no instruction of its own: see ``weights``. Tiles of rows are loaded as fp32 where
+the interpreter has no arithmetic for their dtype.
 
-Every kernel reads a table of biases over distance in one of three ways: in a tile whose distances all reach the table's
+Every kernel reads a table of biases over distance in one of two ways: in a tile whose distances all reach the table's
 end (``FAR``) one value serves for all cells, or a line; elsewhere each cell reads the table.
 """
 
@@ -15,7 +17,11 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 FLOOR = tl.constexpr(-1.0e38)  # of a running maximum: finite, so that a row that has seen no key yet gives no NaN
+SMALLEST = tl.constexpr(2.0**-100)  # factor of a logit in the forward pass
 LAST, ZERO, LINE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # what holds beyond the table
+NONE, SOME, ALL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # of the distances that are before a table's end
+NOWHERE = tl.constexpr(-(1 << 30))  # a position before that of any key
+ALIGNED = tl.constexpr(128)  # rows, a multiple of every tile: see ``query_terms``
 
 
 # ---- what a launch hands over ----
@@ -65,6 +71,7 @@ class Shape(NamedTuple):
     BLOCK_M: Any  # queries of a tile
     BLOCK_N: Any  # keys of a tile
     BEYOND: Any
+    INSIDE: Any  # which distances are before the end of the table, where there is a value of its own for each
     PRECISION: Any
     COMPUTE: Any  # dtype of the factors of a product
 
@@ -134,7 +141,7 @@ def head_of(i_sequence, i_head, heads, begin, rows, first_query, queries, terms,
     if terms.table is not None:
         i_table = (i_sequence // sizes.per_model).to(tl.int64) * heads + i_head
         table = i_table * sizes.width
-        if SHAPE.BEYOND != ZERO:
+        if SHAPE.BEYOND != ZERO and SHAPE.INSIDE != ALL:
             last = tl.load(terms.table + table + sizes.width - 1)
         if SHAPE.BEYOND == LINE:
             slope = tl.load(terms.slope + i_table)
@@ -223,19 +230,22 @@ def store_column(p_column, b_column, first, o_rows, count, head):
 
 @triton.jit
 def query_positions(places, head, i_first, o_tile):
-    """Positions [BLOCK] int32 of a tile's queries in their sequence, and the first and last among those that exist.
+    """Where a tile's queries stand in their sequence: a position, and how far [BLOCK] int32 each is behind it; and the
+    positions of the first and the last query among those that exist.
 
-    The tile begins at query ``i_first`` of the sequence. Without chosen rows every row is a query.
+    The tile begins at query ``i_first`` of the sequence. Without chosen rows every row is a query. Queries that do not
+    exist stand where the last one does, so that no distance is greater than those of the sequence.
     """
     if places.query_rows is None:
-        return i_first + o_tile, i_first, tl.minimum(i_first + o_tile.shape[0], head.queries) - 1
+        latest = tl.minimum(i_first + o_tile.shape[0], head.queries) - 1
+        return i_first, tl.maximum(tl.minimum(o_tile, latest - i_first), 0), i_first, latest
     else:
         p_tile = places.query_rows + head.first_query + i_first
         last = tl.minimum(o_tile.shape[0], head.queries - i_first) - 1
         earliest = (tl.load(p_tile).to(tl.int64) - head.begin).to(tl.int32)
         latest = (tl.load(p_tile + last).to(tl.int64) - head.begin).to(tl.int32)
         b_rows = tl.load(p_tile + o_tile, mask=o_tile <= last, other=0).to(tl.int64)
-        return tl.where(o_tile <= last, (b_rows - head.begin).to(tl.int32), latest), earliest, latest
+        return 0, tl.where(o_tile <= last, (b_rows - head.begin).to(tl.int32), latest), earliest, latest
 
 
 @triton.jit
@@ -273,6 +283,50 @@ def load_queries(q, p_lse, terms, head, i_query, o_tile, SHAPE: tl.constexpr):
 
 
 @triton.jit
+def query_terms(p_terms, head, capacity):
+    """Where the terms of a head's queries begin, in a tensor [3, H, capacity] fp32.
+
+    The three are the log-sum-exp, delta and the factor of the logits. Each sequence begins at a multiple of ``ALIGNED``
+    and is followed by as many rows as fill its last tile, so that a tile is read at once and without a mask.
+    """
+    first = (head.first_query // ALIGNED + head.i_sequence) * ALIGNED
+    return p_terms + (head.i_head * tl.cast(capacity, tl.int64) + tl.multiple_of(first, ALIGNED))
+
+
+@triton.jit
+def store_query_terms(p_terms, i_query, o_tile, b_lse, b_delta, b_logit_scale, terms, head, capacity, is_stored):
+    """Write a tile of what ``load_query_terms`` reads; queries that do not exist have weights of zero."""
+    p_tile = query_terms(p_terms, head, capacity) + i_query + o_tile
+    part = tl.cast(head.heads, tl.int64) * capacity
+    m_tile = o_tile < tl.where(is_stored, o_tile.shape[0], 0)
+    tl.store(p_tile, b_lse, mask=m_tile)
+    tl.store(p_tile + part, b_delta, mask=m_tile)
+    if terms.logit_scale is not None:
+        tl.store(p_tile + 2 * part, b_logit_scale, mask=m_tile)
+
+
+@triton.jit
+def load_query_terms(p_terms, i_query, o_tile, terms, head, capacity, IS_FILLED: tl.constexpr):
+    """[BLOCK] fp32 each: log-sum-exp, delta and factor of the logits of queries ``i_query + o_tile``.
+
+    ``IS_FILLED``: the tile is one of those that ``store_query_terms`` has written, or within one.
+    """
+    p_tile = query_terms(p_terms, head, capacity) + i_query + o_tile
+    part = tl.cast(head.heads, tl.int64) * capacity
+    m_tile = None
+    inf = None
+    zero = None
+    if not IS_FILLED:
+        m_tile = o_tile < head.queries - i_query
+        inf = float("inf")
+        zero = 0.0
+    b_logit_scale = tl.full(o_tile.shape, 1.0, tl.float32)
+    if terms.logit_scale is not None:
+        b_logit_scale = tl.load(p_tile + 2 * part, mask=m_tile, other=zero)
+    return tl.load(p_tile, mask=m_tile, other=inf), tl.load(p_tile + part, mask=m_tile, other=zero), b_logit_scale
+
+
+@triton.jit
 def load_gradients(out, grad_out, head, i_query, o_tile, SHAPE: tl.constexpr):
     """Gradients of a tile of the output and their delta, the sum of each row's product with the output."""
     b_out = load_tile(out, i_query, o_tile, head.queries, SHAPE, tl.float32)
@@ -284,27 +338,63 @@ def load_gradients(out, grad_out, head, i_query, o_tile, SHAPE: tl.constexpr):
 
 
 @triton.jit
-def bias_at(b_distance, terms, head, sizes, SHAPE: tl.constexpr, FAR: tl.constexpr):
-    """Biases at distances, in base 2; one number for all of them if all reach the table's end and it holds there."""
+def bias_of_distances(b_distance, terms, head, sizes, SHAPE: tl.constexpr, CAUSAL: tl.constexpr):
+    """Biases at any distances, of which some are negative if ``CAUSAL``: those have any finite bias."""
+    o_cells = tl.minimum(b_distance, sizes.width - 1)
+    if CAUSAL:
+        o_cells = tl.maximum(o_cells, 0)
+    b_bias = tl.load(terms.table + head.table + o_cells)
+    if SHAPE.BEYOND == ZERO:
+        b_bias = tl.where(b_distance < sizes.width, b_bias, 0.0)
+    if SHAPE.BEYOND == LINE:
+        b_bias += head.slope * tl.maximum(b_distance - (sizes.width - 1), 0).to(tl.float32)
+    return b_bias
+
+
+@triton.jit
+def bias_at(ahead, b_query, b_key, terms, head, sizes, SHAPE: tl.constexpr, FAR: tl.constexpr, CAUSAL: tl.constexpr):
+    """Biases of queries and keys at these positions; one number if all reach the table's end and it holds.
+
+    The address in a table that covers all distances, and the distance beyond a table, which fp32 holds exactly up to
+    2^24, have one part that is the same for all tiles and one for the tile or its rows: so a cell takes little.
+
+    Args:
+        ahead, b_query, b_key, FAR, CAUSAL: see ``tile_logits``.
+    """
     if FAR:
         if SHAPE.BEYOND == LINE:
-            return (head.last + head.slope * (b_distance - (sizes.width - 1)).to(tl.float32)) * LOG2E
+            if b_query.shape[0] == 1:
+                b_distance = (ahead - (sizes.width - 1) - b_key).to(tl.float32) + b_query.to(tl.float32)
+            else:
+                b_distance = (ahead - (sizes.width - 1) + b_query).to(tl.float32) - b_key.to(tl.float32)
+            return head.last + head.slope * b_distance
         else:
-            return head.last * LOG2E
+            return head.last
+    elif SHAPE.INSIDE == ALL:
+        p_cells = (terms.table + head.table + ahead) + (b_query - b_key)
+        if CAUSAL:
+            return tl.load(p_cells, mask=ahead + b_query >= b_key, other=0.0)
+        else:
+            return tl.load(p_cells)
     else:
-        b_bias = tl.load(terms.table + head.table + tl.maximum(tl.minimum(b_distance, sizes.width - 1), 0))
-        if SHAPE.BEYOND == ZERO:
-            b_bias = tl.where(b_distance < sizes.width, b_bias, 0.0)
-        if SHAPE.BEYOND == LINE:
-            b_bias += head.slope * tl.maximum(b_distance - (sizes.width - 1), 0).to(tl.float32)
-        return b_bias * LOG2E
+        return bias_of_distances(ahead + b_query - b_key, terms, head, sizes, SHAPE, CAUSAL)
 
 
 @triton.jit
 def key_biases(terms, head, o_keys):
-    """[BLOCK] biases of keys in base 2, or None without that term."""
+    """[BLOCK] biases of keys, or None without that term."""
     if terms.key_bias is not None:
-        return load_column(terms.key_bias, head.begin, o_keys, head.rows, head, 0.0) * LOG2E
+        return load_column(terms.key_bias, head.begin, o_keys, head.rows, head, 0.0)
+
+
+@triton.jit
+def where_seen(b_cells, other, ahead, b_query, b_key, sizes, CAUSAL: tl.constexpr):
+    """Cells of a tile, ``other`` where the query does not see the key; arguments as in ``tile_logits``."""
+    if CAUSAL:
+        b_cells = tl.where(ahead + b_query >= b_key, b_cells, other)
+    if sizes.window is not None:
+        b_cells = tl.where(ahead + b_query - b_key < sizes.window, b_cells, other)
+    return b_cells
 
 
 @triton.jit
@@ -313,7 +403,9 @@ def tile_logits(
     b_right,
     b_factor,
     b_key_bias,
-    b_distance,
+    ahead,
+    b_query,
+    b_key,
     terms,
     head,
     sizes,
@@ -321,23 +413,33 @@ def tile_logits(
     FAR: tl.constexpr,
     CAUSAL: tl.constexpr,
 ):
-    """Logits in base 2 of a tile: the products of its left and right rows and their terms; -inf where a key is unseen.
+    """Logits of a tile: the products of its left and right rows and their terms; -inf where a key is unseen.
+
+    They are in base 2 where no bias is added; ``weights`` knows.
 
     Args:
-        b_factor: what multiplies the products, log2(e) included. b_key_bias: in base 2, or None.
-        b_distance: position of the query minus position of the key.
+        b_factor: what multiplies the products. b_key_bias: of the keys, or None.
+        ahead, b_query, b_key: int32; a query and a key are ``ahead + b_query - b_key`` apart. One of the two blocks is
+            [BLOCK, 1] and the other [1, BLOCK]; they are the same for all tiles of a loop, unless rows were chosen.
         FAR: all distances reach the table's end. CAUSAL: some are negative.
     """
+    if terms.table is None and terms.key_bias is None:
+        b_factor *= LOG2E
     b_logits = tl.dot(b_left, tl.trans(b_right), input_precision=SHAPE.PRECISION) * b_factor
     if terms.table is not None:
-        b_logits += bias_at(b_distance, terms, head, sizes, SHAPE, FAR)
+        b_logits += bias_at(ahead, b_query, b_key, terms, head, sizes, SHAPE, FAR, CAUSAL)
     if b_key_bias is not None:
         b_logits += b_key_bias
-    if CAUSAL:
-        b_logits = tl.where(b_distance >= 0, b_logits, float("-inf"))
-    if sizes.window is not None:
-        b_logits = tl.where(b_distance < sizes.window, b_logits, float("-inf"))
-    return b_logits
+    return where_seen(b_logits, float("-inf"), ahead, b_query, b_key, sizes, CAUSAL)
+
+
+@triton.jit
+def weights(b_logits, b_reference, terms):
+    """Exponentials of what ``tile_logits`` gives, relative to a maximum or log-sum-exp in base 2."""
+    if terms.table is None and terms.key_bias is None:
+        return tl.exp2(b_logits - b_reference)
+    else:
+        return tl.exp2(b_logits * LOG2E - b_reference)
 
 
 @triton.jit
@@ -347,17 +449,23 @@ def logit_gradient(b_p, b_left, b_right, b_delta, SHAPE: tl.constexpr):
 
 
 @triton.jit
-def key_range(earliest, latest, sizes, BLOCK: tl.constexpr):
+def key_range(earliest, latest, sizes, SHAPE: tl.constexpr):
     """Where the keys of a tile of queries at positions ``earliest`` to ``latest`` begin, change their kind, and end.
 
     Keys in [begin, far) are beyond the table for every query, those in [far, full) are seen by every query as far as
-    causality goes, those in [full, end) by some. All but ``end`` are multiples of ``BLOCK``.
+    causality goes, those in [full, end) by some. All but ``end`` are multiples of ``BLOCK_N``.
     """
+    BLOCK: tl.constexpr = SHAPE.BLOCK_N
     begin = earliest * 0
     if sizes.window is not None:
         begin = tl.maximum(earliest - sizes.window + 1, 0) // BLOCK * BLOCK
-    far = tl.maximum(tl.maximum(earliest + 1 - sizes.width, 0) // BLOCK * BLOCK, begin)
-    return begin, far, (earliest + 1) // BLOCK * BLOCK, latest + 1
+    full = (earliest + 1) // BLOCK * BLOCK
+    far = begin
+    if SHAPE.INSIDE == NONE:
+        far = full
+    elif SHAPE.INSIDE == SOME:
+        far = tl.maximum(tl.maximum(earliest + 1 - sizes.width, 0) // BLOCK * BLOCK, begin)
+    return begin, far, full, latest + 1
 
 
 @triton.jit

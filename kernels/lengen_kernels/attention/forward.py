@@ -8,8 +8,11 @@ import triton
 import triton.language as tl
 
 from lengen_kernels.attention.common import (
+    ALL,
     FLOOR,
     LOG2E,
+    NONE,
+    SMALLEST,
     Sizes,
     assignment,
     dense_rows,
@@ -25,6 +28,8 @@ from lengen_kernels.attention.common import (
     store_column,
     store_tile,
     tile_logits,
+    weights,
+    where_seen,
 )
 
 
@@ -36,12 +41,22 @@ def nothing_seen(SHAPE: tl.constexpr):
 
 
 @triton.jit
+def with_positive_factor(b_q, b_factor):
+    """Queries and factors of their logits with the same products, of which no factor is negative.
+
+    Nor is one 0, with which the -inf of an unseen key would give NaN: 2^-100 makes no other weights.
+    """
+    return tl.where((b_factor < 0)[:, None], -b_q, b_q), tl.maximum(tl.abs(b_factor), SMALLEST)
+
+
+@triton.jit
 def attend(
     b_sum,
     b_total,
     b_max,
     b_q,
     b_factor,
+    i_position,
     o_position,
     k,
     v,
@@ -54,7 +69,12 @@ def attend(
     FAR: tl.constexpr,
     CAUSAL: tl.constexpr,
 ):
-    """Let a tile of queries see keys ``first`` to ``end``: the sums and maxima of ``nothing_seen`` after that."""
+    """Let a tile of queries see keys ``first`` to ``end``: the sums and maxima of ``nothing_seen`` after that.
+
+    ``b_factor`` is positive. Where logits are products times the factor of their row, the largest is that of the
+    largest product, and a cell takes one instruction less. All tiles compute the weight of a logit in the same way, so
+    that equal logits of a row have equal weights.
+    """
     o_tile = tl.arange(0, SHAPE.BLOCK_N)
     for i_key in range(first, end, SHAPE.BLOCK_N):
         b_k = load_tile(k, i_key, o_tile, head.rows, SHAPE, SHAPE.COMPUTE)
@@ -62,11 +82,21 @@ def attend(
         b_key_bias = None
         if terms.key_bias is not None:
             b_key_bias = key_biases(terms, head, i_key + o_tile)[None, :]
-        b_distance = o_position[:, None] - (i_key + o_tile)[None, :]
-        b_s = tile_logits(b_q, b_k, b_factor[:, None], b_key_bias, b_distance, terms, head, sizes, SHAPE, FAR, CAUSAL)
-        b_new_max = tl.maximum(b_max, tl.max(b_s, axis=1))
+        ahead = i_position - i_key
+        b_query = o_position[:, None]
+        b_key = o_tile[None, :]
+        if terms.table is None and terms.key_bias is None:
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision=SHAPE.PRECISION)
+            b_s = where_seen(b_s, float("-inf"), ahead, b_query, b_key, sizes, CAUSAL)
+            b_new_max = tl.maximum(b_max, tl.max(b_s, axis=1) * (b_factor * LOG2E))
+            b_p = tl.exp2(b_s * (b_factor * LOG2E)[:, None] - b_new_max[:, None])
+        else:
+            b_s = tile_logits(
+                b_q, b_k, b_factor[:, None], b_key_bias, ahead, b_query, b_key, terms, head, sizes, SHAPE, FAR, CAUSAL
+            )
+            b_new_max = tl.maximum(b_max, tl.max(b_s, axis=1) * LOG2E)
+            b_p = weights(b_s, b_new_max[:, None], terms)
         b_rescale = tl.exp2(b_max - b_new_max)
-        b_p = tl.exp2(b_s - b_new_max[:, None])
         b_total = b_total * b_rescale + tl.sum(b_p, axis=1)
         b_sum = tl.dot(b_p.to(b_v.dtype), b_v, b_sum * b_rescale[:, None], input_precision=SHAPE.PRECISION)
         b_max = b_new_max
@@ -114,21 +144,21 @@ def forward_kernel(
         return
 
     o_tile = tl.arange(0, SHAPE.BLOCK_M)
-    o_position, earliest, latest = query_positions(places, head, i_query, o_tile)
+    i_position, o_position, earliest, latest = query_positions(places, head, i_query, o_tile)
     b_q = load_tile(rows_of_queries(q, places, head), i_query, o_tile, head.queries, SHAPE, SHAPE.COMPUTE)
-    b_factor = load_logit_scale(terms, head, i_query + o_tile) * (scale * LOG2E)
+    b_q, b_factor = with_positive_factor(b_q, load_logit_scale(terms, head, i_query + o_tile) * scale)
     head_k = rows_of_keys(k, places, head, SHAPE)
     head_v = rows_of_keys(v, places, head, SHAPE)
-    bounds = key_range(earliest, latest, sizes, SHAPE.BLOCK_N)
+    bounds = key_range(earliest, latest, sizes, SHAPE)
     if p_sums is not None:
         bounds = part_of_keys(i_tile % parts, parts, bounds[0], bounds[1], bounds[2], bounds[3], SHAPE.BLOCK_N)
 
     b_sum, b_total, b_max = nothing_seen(SHAPE)
     for kind in tl.static_range(3):  # keys beyond the table, others that all queries see, those that some see
-        if kind != 1 or terms.table is not None:
+        if (kind != 0 or SHAPE.INSIDE != ALL) and (kind != 1 or SHAPE.INSIDE != NONE):
             b_sum, b_total, b_max = attend(
-                b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, sizes,
-                bounds[kind], bounds[kind + 1], SHAPE, kind == 0, kind == 2,
+                b_sum, b_total, b_max, b_q, b_factor, i_position, o_position, head_k, head_v, head, terms, sizes,
+                bounds[kind], bounds[kind + 1], SHAPE, kind == 0 or SHAPE.INSIDE == NONE, kind == 2,
             )  # fmt: skip
 
     row = head.first_query + i_query

@@ -126,15 +126,23 @@ class Problem:
         return 0 if self.table is None else self.table.shape[-1]
 
     @property
+    def inside(self) -> tl.constexpr:
+        """Which distances are before the end of the table."""
+        if self.table is None or (self.table_width == 1 and self.beyond != "zero"):
+            return common.NONE
+        return common.ALL if self.table_width >= self.longest else common.SOME
+
+    @property
     def per_model(self) -> int:
         """Sequences for each table."""
         return 1 if self.table is None else max(1, self.sequences // len(self.table))
 
     @property
-    def is_plain(self) -> bool:
-        """Whether a logit is nothing but the product of a query and a key."""
-        options = (self.table, self.key_bias, self.logit_scale, self.window, self.query_rows)
-        return all(option is None for option in options)
+    def kind(self) -> str:
+        """What the name of a kernel ends in where a logit is more than the product of a query and a key."""
+        if any(option is not None for option in (self.key_bias, self.window, self.query_rows)):
+            return " with options"
+        return "" if self.table is None and self.logit_scale is None else " with a bias"
 
     @property
     def block_d(self) -> int:
@@ -169,8 +177,7 @@ class Problem:
     def tile(self, kernel: str) -> tiles.Tile:
         """The tile of one of the kernels."""
         operands = self.precision if self.q.dtype == torch.float32 else "16"
-        name = kernel if self.is_plain else f"{kernel} with options"
-        return tiles.choose(name, self.block_d, operands, self.longest, architecture(self.q.device))
+        return tiles.choose(kernel + self.kind, self.block_d, operands, self.longest, architecture(self.q.device))
 
     def arguments(self, tile: tiles.Tile) -> dict:
         """What every kernel takes, by the names of its parameters."""
@@ -181,6 +188,7 @@ class Problem:
             BLOCK_M=tile.block_m,
             BLOCK_N=tile.block_n,
             BEYOND=BEYOND[self.beyond],
+            INSIDE=self.inside,
             PRECISION=self.precision if self.q.dtype == torch.float32 else "ieee",
             COMPUTE=compute_dtype(self.q.dtype),
         )

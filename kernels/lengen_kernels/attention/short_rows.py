@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 from lengen_kernels.attention.common import (
-    LOG2E,
+    ALL,
+    NONE,
     ZERO,
     Sizes,
     assignment,
@@ -29,8 +30,9 @@ from lengen_kernels.attention.common import (
     store_column,
     store_tile,
     tile_logits,
+    weights,
 )
-from lengen_kernels.attention.forward import attend, nothing_seen
+from lengen_kernels.attention.forward import attend, nothing_seen, with_positive_factor
 
 
 @triton.jit
@@ -64,14 +66,18 @@ def head_of_group(i_first, i_next, i_head, heads, places, terms, sizes, SHAPE: t
 
 
 @triton.jit
-def positions(places, head, o_queries):
-    """Positions [BLOCK] int32 of queries in their group; 0 for those that do not exist, if rows were chosen."""
+def positions(places, head, i_query, o_tile):
+    """Where queries stand in their group: a position, and how far [BLOCK] int32 each is behind it.
+
+    Those that do not exist have positions of the group, too.
+    """
+    o_queries = i_query + o_tile
     if places.query_rows is None:
-        return o_queries
+        return i_query, tl.minimum(o_tile, head.rows - 1 - i_query)
     else:
         m_queries = o_queries < head.queries
         b_rows = tl.load(places.query_rows + head.first_query + o_queries, mask=m_queries, other=0)
-        return tl.where(m_queries, b_rows.to(tl.int64) - head.begin, 0).to(tl.int32)
+        return 0, tl.where(m_queries, b_rows.to(tl.int64) - head.begin, 0).to(tl.int32)
 
 
 @triton.jit
@@ -109,7 +115,6 @@ def short_forward_kernel(
     SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
-    IS_FAR: tl.constexpr,
 ):
     """Output and log-sum-exp of one tile of queries of one group of sequences.
 
@@ -117,7 +122,6 @@ def short_forward_kernel(
         q, k, v, terms, places, SHAPE: the tuples of ``common``. width to longest: see ``common.Sizes``.
         p_out: [Nq, H, D]; p_lse: [Nq, H] fp32, base 2. sequences: number of groups.
         PACK: sequences of a group, which fit one tile if there are several. BLOCKS: tiles of the longest row.
-        IS_FAR: every distance reaches the table's end.
     """
     i_tile, i_group, i_head = assignment(tiles, sequences, heads, sequences * heads)
     i_query = (tiles - 1 - i_tile) * SHAPE.BLOCK_M
@@ -128,15 +132,16 @@ def short_forward_kernel(
         return
 
     o_tile = tl.arange(0, SHAPE.BLOCK_M)
-    o_position = positions(places, head, i_query + o_tile)
+    i_position, o_position = positions(places, head, i_query, o_tile)
+    o_position = tl.maximum(o_position, 0)  # which says that addresses below are of small offsets
     seen = sizes
     if PACK > 1:
-        b_window = sequence_windows(places, i_next, head, o_position, sizes, PACK)
+        b_window = sequence_windows(places, i_next, head, i_position + o_position, sizes, PACK)
         seen = Sizes(width, b_window, per_model, longest)
     head_k = rows_of_keys(k, places, head, SHAPE)
     head_v = rows_of_keys(v, places, head, SHAPE)
     b_q = load_tile(rows_of_queries(q, places, head), i_query, o_tile, head.queries, SHAPE, SHAPE.COMPUTE)
-    b_factor = load_logit_scale(terms, head, i_query + o_tile) * (scale * LOG2E)
+    b_q, b_factor = with_positive_factor(b_q, load_logit_scale(terms, head, i_query + o_tile) * scale)
 
     b_sum, b_total, b_max = nothing_seen(SHAPE)
     if BLOCKS == 1:
@@ -145,16 +150,16 @@ def short_forward_kernel(
         first, end = 0, head.rows
     else:
         latest = tl.minimum(i_query + SHAPE.BLOCK_M, head.rows) - 1
-        first, far, _, end = key_range(i_query, latest, sizes, SHAPE.BLOCK_N)
-        if terms.table is not None and not IS_FAR:
-            b_sum, b_total, b_max = attend(
-                b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, seen, first, far,
-                SHAPE, True, False,
-            )  # fmt: skip
-            first = far
+        begin, first, full, end = key_range(i_query, latest, sizes, SHAPE)
+        if SHAPE.INSIDE == ALL:
+            first = full
+        b_sum, b_total, b_max = attend(
+            b_sum, b_total, b_max, b_q, b_factor, i_position, o_position, head_k, head_v, head, terms, seen,
+            begin, first, SHAPE, SHAPE.INSIDE != ALL, False,
+        )  # fmt: skip
     b_sum, b_total, b_max = attend(
-        b_sum, b_total, b_max, b_q, b_factor, o_position, head_k, head_v, head, terms, seen, first, end,
-        SHAPE, IS_FAR, True,
+        b_sum, b_total, b_max, b_q, b_factor, i_position, o_position, head_k, head_v, head, terms, seen,
+        first, end, SHAPE, SHAPE.INSIDE == NONE, True,
     )  # fmt: skip
 
     b_out = tl.div_rn(b_sum, b_total[:, None])
@@ -213,37 +218,41 @@ def gather_gradients(
     SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
-    IS_FAR: tl.constexpr,
     NEEDS_TABLE: tl.constexpr,
     NEEDS_KEY_BIAS: tl.constexpr,
 ):
     """Add what queries ``first`` to ``end`` give to the gradients of a tile of keys, and what these give to theirs."""
-    o_keys = i_key + tl.arange(0, SHAPE.BLOCK_N)
+    o_tile = tl.arange(0, SHAPE.BLOCK_M)
     for i_query in range(first, end, SHAPE.BLOCK_M):
-        o_queries = i_query + tl.arange(0, SHAPE.BLOCK_M)
-        o_position = positions(places, head, o_queries)
+        o_queries = i_query + o_tile
+        i_position, o_position = positions(places, head, i_query, o_tile)
         seen = sizes
         if PACK > 1:
-            b_window = sequence_windows(places, i_next, head, o_position, sizes, PACK)
+            b_window = sequence_windows(places, i_next, head, i_position + o_position, sizes, PACK)
             seen = Sizes(sizes.width, b_window, sizes.per_model, sizes.longest)
         b_q, b_lse, b_logit_scale = load_queries(q, p_lse, terms, head, 0, o_queries, SHAPE)
         b_grad_out, b_delta = load_gradients(out, grad_out, head, 0, o_queries, SHAPE)
-        b_factor = b_logit_scale * (scale * LOG2E)
+        b_factor = b_logit_scale * scale
 
-        b_distance = o_position[:, None] - o_keys[None, :]
-        b_s = tile_logits(b_q, b_k, b_factor[:, None], b_key_bias, b_distance, terms, head, seen, SHAPE, IS_FAR, True)
-        b_p = tl.exp2(b_s - b_lse[:, None])
+        ahead = i_position - i_key
+        b_query = o_position[:, None]
+        b_key = tl.arange(0, SHAPE.BLOCK_N)[None, :]
+        is_far: tl.constexpr = SHAPE.INSIDE == NONE
+        b_s = tile_logits(
+            b_q, b_k, b_factor[:, None], b_key_bias, ahead, b_query, b_key, terms, head, seen, SHAPE, is_far, True
+        )
+        b_p = weights(b_s, b_lse[:, None], terms)
         b_grad_v = tl.dot(tl.trans(b_p.to(SHAPE.COMPUTE)), b_grad_out, b_grad_v, input_precision=SHAPE.PRECISION)
         b_grad_s = logit_gradient(b_p, b_grad_out, b_v, b_delta[:, None], SHAPE)
         if NEEDS_KEY_BIAS:
             b_grad_bias += tl.sum(b_grad_s, axis=0)
         if NEEDS_TABLE:
-            if IS_FAR:  # one sum, among the largest distances
+            if SHAPE.INSIDE == NONE:  # one sum, among the largest distances
                 is_largest = (tl.arange(0, BLOCKS) == BLOCKS - 1)[:, None]
                 b_grad_table += tl.where(is_largest, tl.sum(b_grad_s, axis=0)[None, :], 0.0)
             else:
                 is_regular: tl.constexpr = places.query_rows is None
-                b_grad_table += sums_by_distance(b_grad_s, o_position, i_key, i_query, BLOCKS, is_regular)
+                b_grad_table += sums_by_distance(b_grad_s, i_position + o_position, i_key, i_query, BLOCKS, is_regular)
         b_scaled = b_grad_s
         if terms.logit_scale is not None:
             b_scaled = b_grad_s * b_logit_scale[:, None]
@@ -298,7 +307,6 @@ def short_backward_kernel(
     SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
-    IS_FAR: tl.constexpr,
 ):
     """Every gradient of one group of sequences in one head.
 
@@ -350,7 +358,7 @@ def short_backward_kernel(
         b_grad_k, b_grad_v, b_grad_bias, b_grad_table = gather_gradients(
             b_grad_k, b_grad_v, b_grad_bias, b_grad_table, b_k, b_v, b_key_bias, i_key, head_q, head_out,
             head_grad_out, p_lse, grad_q, sums, p_grad_logit_scale, head, i_next, terms, places, sizes, scale,
-            first, end, SHAPE, PACK, BLOCKS, IS_FAR, p_partial is not None, p_grad_key_bias is not None,
+            first, end, SHAPE, PACK, BLOCKS, p_partial is not None, p_grad_key_bias is not None,
         )  # fmt: skip
         store_tile(grad_k, b_grad_k * scale, 0, o_keys, head.rows, SHAPE)
         store_tile(grad_v, b_grad_v, 0, o_keys, head.rows, SHAPE)
