@@ -28,9 +28,11 @@ BUILT = ("lengen_fast._engine", "lengen_fast._cpu")
 
 BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("attention", seconds=190, requires=("torch", *BUILT)),
+    Benchmark("million", seconds=150, requires=("cuda", "torch", "lark", *BUILT)),
     Benchmark("training", seconds=170, requires=("torch", "transformers", "accelerate", *BUILT)),
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),
+    Benchmark("tiles", seconds=0, requires=("cuda", "triton")),
     Benchmark("languages", seconds=0, requires=("torch", "matplotlib", *BUILT)),
     Benchmark("compiler", seconds=0, requires=("torch", "lark", *BUILT)),
     Benchmark("predictions", seconds=0, requires=("torch", "lark", "automata", *BUILT)),

@@ -56,16 +56,23 @@ def run(quick: bool) -> dict:
 
 def _programs(quick: bool) -> list[dict]:
     results, device = [], "cuda" if torch.cuda.is_available() else "cpu"
-    for name in standard.names():
-        task = lf.task(name)
-        task = lf.task(name, symbols=GROWING) if task.alphabet_grows else task
+    for task in tasks():
         for tokens, count in LENGTHS.items():
             if tokens <= _most_tokens(task, quick, device):
-                results.append(
-                    _kept(f"{name}-{tokens}-{device}", lambda t=task, n=tokens, c=count: _line(t, n, c, device))
-                )
+                results.append(kept(task, tokens, count, device))
     print(record.table(tuple(results[0]), [tuple(map(str, line.values())) for line in results]))
     return results
+
+
+def tasks() -> list[lf.tasks.Task]:
+    """Those with a program in the library."""
+    named = map(lf.task, standard.names())
+    return [lf.task(task.name, symbols=GROWING) if task.alphabet_grows else task for task in named]
+
+
+def kept(task: lf.tasks.Task, tokens: int, count: int, device: str) -> dict:
+    """The line of a task's program on strings of so many tokens."""
+    return _kept(f"{task.name}-{tokens}-{device}", lambda: _line(task, tokens, count, device))
 
 
 def _most_tokens(task: lf.tasks.Task, quick: bool, device: str) -> int:
