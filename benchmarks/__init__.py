@@ -29,6 +29,7 @@ BUILT = ("lengen_fast._engine", "lengen_fast._cpu")
 BENCHMARKS = (  # what a GPU owes comes first
     Benchmark("attention", seconds=190, requires=("torch", *BUILT)),
     Benchmark("million", seconds=150, requires=("cuda", "torch", "lark", *BUILT)),
+    Benchmark("host", seconds=40, requires=("torch", "triton", *BUILT)),
     Benchmark("training", seconds=170, requires=("torch", "transformers", "accelerate", *BUILT)),
     Benchmark("extrapolation", seconds=120, requires=("torch", "rich", "matplotlib", *BUILT)),
     Benchmark("generator", seconds=110, requires=("torch", *BUILT)),

@@ -3,8 +3,8 @@
 No GPU is needed, and the interpreter must be off: ``python -m benchmarks.compilation``. Each kernel is compiled as a
 launch without options would compile it, as one with a bias over distance, and as one with all options, for head widths
 of 16 to 256 and every precision.
-The record is written after each head width. What it holds already, of the same kernels, tile and version of Triton, is
-not compiled again; so a run that ended early goes on, and other versions of Triton add their rows.
+The record is written after each head width. What it holds already, of the same kernels, launch and version of Triton,
+is not compiled again; so a run that ended early goes on, and other versions of Triton add their rows.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
 LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW, tiles.SHORT), 4
 KINDS = ("without options", "with a bias", "with options", "with options and chosen rows")
+SOURCES = ("backward", "bias_gradient", "common", "forward", "short_rows", "split")
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -65,6 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compilation", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="directory of the record")
     parser.add_argument("--quick", action="store_true", help="a few rows for sm90")
+    parser.add_argument("--rows", action="store_true", help="only print the rows that the record should have")
     parser.add_argument("--architectures", nargs="+", choices=CAPABILITIES, default=list(CAPABILITIES))
     parser.add_argument("--operands", nargs="+", choices=OPERANDS, default=OPERANDS)
     arguments = parser.parse_args()
@@ -75,7 +77,10 @@ def main() -> int:
         cases = [("sm90", *each) for each in QUICK]
     else:
         cases = list(itertools.product(arguments.architectures, arguments.operands, WIDTHS))
-    run(cases, arguments.out, {"quick": arguments.quick})
+    if arguments.rows:
+        print(json.dumps({"sources": digest(), "rows": [row for case in cases for row, _, _ in rows(*case)]}))
+    else:
+        run(cases, arguments.out, {"quick": arguments.quick})
     return 0
 
 
@@ -98,13 +103,14 @@ def rows(architecture: str, operands: str, width: int) -> Iterator[tuple[dict, o
     """What the record has of each kernel before it is compiled, ``KEY`` and its tile; the kernel; its arguments."""
     for kernel, function, arguments in _kernels(architecture, operands, width):
         key = (triton.__version__, kernel, architecture, operands, width)
-        yield dict(zip(KEY, key, strict=True)) | _tile(arguments), function, arguments
+        described = hashlib.sha256(launch.described(function, arguments).encode()).hexdigest()
+        yield dict(zip(KEY, key, strict=True)) | _tile(arguments) | {"launch": described[:8]}, function, arguments
 
 
 def digest() -> str:
-    """Of what decides, beside the tile of a row, what is compiled."""
-    files = [*(ROOT / "kernels" / "lengen_kernels" / "attention").glob("*.py"), Path(launch.__file__)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+    """Of the sources of the kernels: what decides, beside the launch of a row, what is compiled."""
+    files = [ROOT / "kernels" / "lengen_kernels" / "attention" / f"{name}.py" for name in SOURCES]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _known(path: Path, sources: str) -> dict[tuple, dict]:

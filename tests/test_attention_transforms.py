@@ -7,6 +7,7 @@ import torch
 import torch.utils.checkpoint
 from attention_cases import OPTIONS, assert_all_close, bounds_of, draw, draw_terms, gradients_of
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lengen_fast.ops import DistanceBias, Packing, attention, attention_op, attention_torch, reference
 
@@ -46,6 +47,20 @@ def test_compiled_with_one_tensor_as_queries_keys_and_values(bias):
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     assert_all_close(gradients_of(compiled, [x]), gradients_of(loss, [x]))
+
+
+def test_a_mode_that_sees_every_operator_sees_attention():
+    seen = set()
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            seen.add(operator.name())
+            return operator(*args, **kwargs or {})
+
+    q, k, v = draw(3, 5, 2, 4)
+    with Names():
+        attention(q.requires_grad_(), k, v).sum().backward()
+    assert {attention_op.FORWARD, attention_op.BACKWARD} <= seen
 
 
 def test_gradients_by_torch_func():

@@ -1,6 +1,5 @@
 """Kernels compiled ahead of time, as recorded and in a process without the interpreter: that they fit their budgets."""
 
-import importlib
 import itertools
 import json
 import os
@@ -15,27 +14,29 @@ VERSIONS = ("3.6.0", "3.9.0")  # of Triton
 WIDEST_WITHOUT_SPILLS = 64  # head width
 
 
-def run_benchmark(directory, name, *options):
-    """Results of a benchmark in a process that does not interpret kernels."""
+def run_benchmark(name, *options):
+    """What a benchmark prints in a process that does not interpret kernels."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--out", str(directory)]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def results_of(directory, name, *options):
+    """Results of a benchmark, recorded in a directory."""
+    run_benchmark(name, *options, "--out", str(directory))
     return json.loads((directory / f"{name}.json").read_text())["results"]
 
 
-@pytest.fixture
-def checked_in(monkeypatch):
-    """Results of the record in this checkout, and every row that it should have of the present table and versions."""
-    monkeypatch.syspath_prepend(ROOT)
-    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # which the benchmark would set for good
-    compilation = importlib.import_module("benchmarks.compilation")
+@pytest.fixture(scope="module")
+def checked_in():
+    """Results of the record in this checkout, and every row that it should have of the present kernels and versions."""
     results = json.loads((ROOT / "benchmarks" / "results" / "compilation.json").read_text(encoding="utf-8"))["results"]
-    assert results["sources"] == compilation.digest(), "kernels changed: run python -m benchmarks.compilation"
-    cases = itertools.product(compilation.CAPABILITIES, compilation.OPERANDS, compilation.WIDTHS)
-    rows = [row for case in cases for row, _, _ in compilation.rows(*case)]
-    return results, [row | {"triton": version} for version, row in itertools.product(VERSIONS, rows)]
+    present = json.loads(run_benchmark("compilation", "--rows"))
+    assert results["sources"] == present["sources"], "kernels changed: run python -m benchmarks.compilation"
+    return results, [row | {"triton": version} for version, row in itertools.product(VERSIONS, present["rows"])]
 
 
 def assert_fits(row, most_shared):
@@ -49,7 +50,7 @@ def assert_fits(row, most_shared):
 def test_loops_take_few_instructions_for_a_cell(tmp_path):
     """So few that exponentials, 8 instructions each, are about as much. ``instructions-before.json``: 8.9 forward,
     6.6 and 21.3 for the gradients of queries and keys."""
-    lines = run_benchmark(tmp_path, "instructions", "--widths", "16", "--kinds", "none")["kernels"]
+    lines = results_of(tmp_path, "instructions", "--widths", "16", "--kinds", "none")["kernels"]
     fewest = {line["kernel"]: line["instructions_per_cell"][0] for line in lines}
     assert fewest["forward"] < 8
     assert fewest["query_gradient"] < 8
@@ -60,7 +61,7 @@ def test_loops_take_few_instructions_for_a_cell(tmp_path):
 
 @pytest.mark.slow
 def test_representative_rows_compile_within_their_budgets(tmp_path):
-    compiled = run_benchmark(tmp_path, "compilation", "--quick")
+    compiled = results_of(tmp_path, "compilation", "--quick")
     kernels = {"forward", "query_gradient", "key_gradient", "diagonal with options", "short_forward", "short_backward"}
     assert {row["kernel"] for row in compiled["kernels"]} >= kernels
     for row in compiled["kernels"]:

@@ -10,6 +10,7 @@ differ by up to a quarter. Exceptions keep heads of up to D = 64 from spilling e
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 
@@ -232,6 +233,7 @@ FIXED = {  # no products: one tile for all
 SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
 
 
+@functools.lru_cache(4096)
 def choose(kernel: str, block_d: int, operands: str, longest: int, architecture: str) -> Tile:
     """The tile for head width ``block_d`` (16 to 256, a power of two) and sequences of up to ``longest`` rows.
 

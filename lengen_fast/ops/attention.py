@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lengen_fast.ops import attention_op, cpu
+from lengen_fast.ops import attention_op, attention_torch
 from lengen_fast.ops import packing as packings
 from lengen_fast.ops.bias import DistanceBias
+from lengen_fast.ops.eager import is_eager
 from lengen_fast.ops.packing import Packing, RowSelection
 
 WIDEST = 256  # head width D
@@ -183,15 +184,10 @@ def _operate(
     key_bias, logit_scale = (None if x is None else x.to(sums) for x in (key_bias, logit_scale))
     operands = q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries
     settings = longest, scale, beyond, window, precision, out_dtype
-    if _is_eager(q):
-        return attention_op.Eager.apply(*operands, *settings)
+    if is_eager(q) and attention_op.implementation(q) is not attention_torch:
+        return attention_op.eager(*operands, *settings)
     apply = torch.ops.lengen.attention_forward if torch.compiler.is_compiling() else attention_op.Attention.apply
     return apply(*operands, *settings)[0]
-
-
-def _is_eager(q: Tensor) -> bool:
-    """Whether nothing but autograd is looking, and the CPU kernel serves."""
-    return cpu.is_plain(q) and attention_op.implementation(q) is attention_op.attention_cpu
 
 
 # ---- checks ----

@@ -91,21 +91,16 @@ torch.library.define(
 
 @torch.library.impl(FORWARD, ("CPU", "CUDA"))
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-    given = dict(zip(FORWARD_NAMES, arguments, strict=True))
-    q, k, v = (given.pop(name) for name in ("q", "k", "v"))
-    with _plainly(q):
-        given["precision"] = _precision(given["precision"])
-        out, statistics = implementation(q).forward(*map(_dense_rows, (q, k, v)), **given)
+    with _plainly(arguments[0]):
+        out, statistics = _output(arguments)
         return out.contiguous(), statistics.contiguous()
 
 
 @torch.library.impl(BACKWARD, ("CPU", "CUDA"))
 def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     operands, options = _split(arguments)
-    q = operands[1]
-    with _plainly(q):
-        options["precision"] = _precision(options["precision"])
-        gradients = _gradients(implementation(q), [_dense_rows(x) for x in operands], options)
+    with _plainly(operands[1]):
+        gradients = _gradients(operands, options)
         like = (*operands[1:4], *(options[name] for name in OPTION_NAMES[:3]))
         return tuple(_as_output(gradient, x) for gradient, x in zip(gradients, like, strict=True))
 
@@ -116,9 +111,23 @@ def _split(arguments: Sequence[Any]) -> tuple[Sequence[Tensor], dict[str, Any]]:
     return arguments[:operands], dict(zip(BACKWARD_NAMES[operands:], arguments[operands:], strict=True))
 
 
-def _gradients(module: ModuleType, operands: Sequence[Tensor], options: dict[str, Any]) -> list[Tensor | None]:
+def _output(arguments: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """What the forward operator computes."""
+    q, k, v, *options = arguments
+    module, given = implementation(q), dict(zip(FORWARD_NAMES[3:], options, strict=True))
+    if module is not attention_cpu:
+        given["precision"] = _precision(given["precision"])
+        q, k, v = map(_dense_rows, (q, k, v))
+    return module.forward(q, k, v, **given)
+
+
+def _gradients(operands: Sequence[Tensor], options: dict[str, Any]) -> list[Tensor | None]:
     """Of q, k, v, table, key_bias and logit_scale, in their dtypes; None where nobody asked."""
     like = (*operands[1:4], options["table"], options["key_bias"], options["logit_scale"])
+    module = implementation(operands[1])
+    if module is not attention_cpu:
+        options = options | {"precision": _precision(options["precision"])}
+        operands = [_dense_rows(x) for x in operands]
     gradients = module.backward(*operands, **options)
     return [None if gradient is None else gradient.to(x.dtype) for gradient, x in zip(gradients, like, strict=True)]
 
@@ -207,11 +216,11 @@ class Attention(torch.autograd.Function):
 
 
 class Eager(torch.autograd.Function):
-    """``Attention`` on a CPU without the dispatcher, whose rounds take longer than the attention of a small model."""
+    """``Attention`` without the dispatcher, whose rounds take longer than the attention of a small model."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        output = attention_cpu.forward(**dict(zip(FORWARD_NAMES, arguments, strict=True)))
+        output = _output(arguments)
         _save(ctx, arguments, output)
         return output[0]
 
@@ -220,7 +229,14 @@ class Eager(torch.autograd.Function):
         arguments = _arguments_of_backward(ctx, grad_out)
         if torch.is_grad_enabled():  # create_graph: the operator refuses when the gradient is differentiated
             return _gradients_of_inputs(ctx, AttentionBackward.apply(*arguments))
-        return _gradients_of_inputs(ctx, _gradients(attention_cpu, *_split(arguments)))
+        return _gradients_of_inputs(ctx, _gradients(*_split(arguments)))
+
+
+def eager(*arguments: Any) -> Tensor:
+    """Attention in an eager call; arguments are those of the forward operator."""
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:6] if x is not None):
+        return Eager.apply(*arguments)
+    return _output(arguments)[0]
 
 
 class AttentionBackward(torch.autograd.Function):

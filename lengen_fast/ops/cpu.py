@@ -7,22 +7,17 @@ attention are in ``attention_cpu``.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 
 from lengen_fast import _cpu
+from lengen_fast.ops.eager import is_eager
 
 LANES = 8  # rows of kernels without remainders are multiples of these
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether these are ordinary tensors of this machine's memory, and nothing but autograd looks on: no compiler, no
-    transform of torch.func, no forward-mode differentiation, no fake tensors."""
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    if forward_ad._current_level >= 0:
-        return False
-    return all(type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and not x.is_neg() for x in tensors)
+    """Whether these are ordinary tensors of this machine's memory in an eager call."""
+    return is_eager(*tensors) and all(x.device.type == "cpu" for x in tensors)
 
 
 def serves(*tensors: Tensor) -> bool:

@@ -13,10 +13,10 @@ equal bits, for no kernel uses atomics.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from lengen_kernels import launch, tiles
@@ -24,7 +24,7 @@ from lengen_kernels.attention.backward import key_gradient_kernel, query_gradien
 from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
 from lengen_kernels.attention.common import ALIGNED, ALL, NONE, SOME
 from lengen_kernels.attention.forward import forward_kernel
-from lengen_kernels.attention.problem import Problem, operand, processors
+from lengen_kernels.attention.problem import SMALLEST_TILE, Problem, operand, power_of_two, processors
 from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
 from lengen_kernels.attention.split import merge_kernel, sum_kernel
 
@@ -33,7 +33,6 @@ SHORTEST_PART = 512  # keys, at capacity, of one split
 MOST_SPLITS = 512
 LONGEST_SHORT_ROW = 256  # tokens, and
 WIDEST_SHORT_ROW = 64  # padded head width, of which one program holds a whole sequence of a head
-SMALLEST_TILE = 16  # rows
 
 
 def forward(
@@ -67,7 +66,9 @@ def forward(
     problem = _problem(q, k, v, **options)
     out = torch.empty(q.shape, dtype=out_dtype or q.dtype, device=q.device)
     lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
-    FORWARD[choose_forward(problem)](problem, out.view(problem.q.shape), lse.view(problem.q.shape[:-1]))
+    shape = problem.q.shape
+    rows = (out, lse) if q.shape == shape else (out.view(shape), lse.view(shape[:-1]))  # heads are folded into rows
+    FORWARD[choose_forward(problem)](problem, *rows)
     return out, lse
 
 
@@ -106,11 +107,14 @@ def backward(
         needs_key_bias and problem.key_bias is not None,
         needs_logit_scale and problem.logit_scale is not None,
     )
-    grad_out, out = (x.reshape(problem.q.shape) for x in (grad_out, out))
-    lse = lse.contiguous().view(problem.q.shape[:-1])
+    shape, lse = problem.q.shape, lse.contiguous()
+    if q.shape != shape:  # heads are folded into rows
+        grad_out, out, lse = grad_out.reshape(shape), out.reshape(shape), lse.view(shape[:-1])
     grad_q, *others, grad_logit_scale = BACKWARD[choose_backward(problem)](problem, grad_out, out, lse, wanted)
-    grad_logit_scale = None if grad_logit_scale is None else grad_logit_scale.view(q.shape[:-1])
-    return grad_q.view(q.shape), *others, grad_logit_scale
+    if q.shape != shape:
+        grad_q = grad_q.view(q.shape)
+        grad_logit_scale = None if grad_logit_scale is None else grad_logit_scale.view(q.shape[:-1])
+    return grad_q, *others, grad_logit_scale
 
 
 def _problem(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Problem:
@@ -145,7 +149,7 @@ def is_short(problem: Problem) -> bool:
 
 def splits(problem: Problem) -> int:
     """Parts of the keys, so that few queries fill the device; no part is shorter than ``SHORTEST_PART`` at capacity."""
-    programs = problem.sequences * problem.heads * triton.cdiv(problem.most, problem.tile("split").block_m)
+    programs = problem.sequences * problem.heads * cdiv(problem.most, problem.tile("split").block_m)
     wanted = WAVES * processors(problem.q.device) // max(1, programs)
     return max(1, min(wanted, reach(problem) // SHORTEST_PART, MOST_SPLITS))
 
@@ -157,7 +161,7 @@ def reach(problem: Problem) -> int:
 
 def _forward_by_tiles(problem: Problem, out: Tensor, lse: Tensor) -> None:
     tile = problem.tile("forward")
-    count = triton.cdiv(problem.most, tile.block_m)
+    count = cdiv(problem.most, tile.block_m)
     launch.launch(
         forward_kernel,
         count * problem.sequences * problem.heads,
@@ -176,7 +180,7 @@ def _forward_by_tiles(problem: Problem, out: Tensor, lse: Tensor) -> None:
 
 def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
     tile = problem.tile("split")
-    count, parts = triton.cdiv(problem.most, tile.block_m), splits(problem)
+    count, parts = cdiv(problem.most, tile.block_m), splits(problem)
     sums = torch.empty(parts, *problem.q.shape, dtype=torch.float32, device=out.device)
     totals, maxima = (torch.empty(parts, *lse.shape, dtype=torch.float32, device=out.device) for _ in range(2))
     launch.launch(
@@ -196,7 +200,7 @@ def _forward_by_parts(problem: Problem, out: Tensor, lse: Tensor) -> None:
     block = problem.tile("merge").block_m
     launch.launch(
         merge_kernel,
-        triton.cdiv(lse.numel(), block),
+        cdiv(lse.numel(), block),
         p_sums=sums,
         p_totals=totals,
         p_maxima=maxima,
@@ -249,7 +253,7 @@ def _query_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of q and of the logit scale; of the biases beyond the table [B, H, tiles x parts]. Fills ``terms``."""
     parts = splits(problem)
-    tiles_of_queries = triton.cdiv(problem.most, tile.block_m)
+    tiles_of_queries = cdiv(problem.most, tile.block_m)
     grad_q = torch.empty(problem.q.shape, dtype=problem.q.dtype, device=out.device)
     grad_logit_scale = sums = scale_sums = beyond = None
     if wanted.logit_scale:
@@ -291,7 +295,7 @@ def _sum_parts(
     pairs, tile = sums[0].shape[:-1].numel(), problem.tile("merge")
     launch.launch(
         sum_kernel,
-        triton.cdiv(pairs, tile.block_m),
+        cdiv(pairs, tile.block_m),
         p_sums=sums,
         p_scale_sums=scale_sums,
         p_logit_scale=problem.logit_scale,
@@ -312,7 +316,7 @@ def _key_gradients(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of k, v and the key bias."""
     tile = problem.tile("key_gradient")
-    count = triton.cdiv(problem.longest, tile.block_n)
+    count = cdiv(problem.longest, tile.block_n)
     grad_k, grad_v = (torch.empty(rows.shape, dtype=rows.dtype, device=rows.device) for rows in (problem.k, problem.v))
     grad_key_bias = None
     if wanted.key_bias:
@@ -338,13 +342,13 @@ def _table_gradient(problem: Problem, grad_out: Tensor, terms: QueryTerms, beyon
     grad_table = torch.empty(problem.table.shape, dtype=dtype, device=device)
     chosen = problem.query_rows is not None
     tile = problem.tile("chosen_rows" if chosen else "diagonal")
-    rows = triton.cdiv(problem.longest, tile.block_m)
+    rows = cdiv(problem.longest, tile.block_m)
     distances = min(problem.table_width, reach(problem))
-    blocks = triton.cdiv(distances, tile.block_n) if chosen else min(rows, (distances - 1) // tile.block_n + 2)
-    pairs = len(problem.table) * problem.heads
-    needed = triton.cdiv(WAVES * processors(device), max(1, blocks * pairs))
+    blocks = cdiv(distances, tile.block_n) if chosen else min(rows, (distances - 1) // tile.block_n + 2)
+    pairs = problem.table.shape[0] * problem.heads
+    needed = cdiv(WAVES * processors(device), max(1, blocks * pairs))
     parts = max(1, min(needed, problem.per_model))
-    strips = max(1, min(triton.cdiv(needed, parts), problem.most if chosen else rows))
+    strips = max(1, min(cdiv(needed, parts), problem.most if chosen else rows))
     if problem.inside is NONE:
         parts = 0
     partial_width = blocks * tile.block_n
@@ -364,7 +368,7 @@ def _table_gradient(problem: Problem, grad_out: Tensor, terms: QueryTerms, beyon
     block_w = problem.tile("table_gradient").block_n
     launch.launch(
         table_gradient_kernel,
-        pairs * triton.cdiv(problem.table_width, block_w),
+        pairs * cdiv(problem.table_width, block_w),
         p_partial=partial,
         p_beyond=beyond,
         p_grad_table=grad_table,
@@ -386,7 +390,7 @@ def _forward_of_short_rows(problem: Problem, out: Tensor, lse: Tensor) -> None:
     tile = _cut(problem.tile("short_forward"), problem.longest)
     groups, arguments = _short_arguments(problem, tile, problem.q, problem.k, problem.v)
     most = problem.most if arguments["PACK"] == 1 else tile.block_n
-    count = triton.cdiv(most, tile.block_m)
+    count = cdiv(most, tile.block_m)
     programs = count * groups * problem.heads
     launch.launch(short_forward_kernel, programs, p_out=out, p_lse=lse, tiles=count, **arguments)
 
@@ -440,11 +444,11 @@ def _sum_over_groups(problem: Problem, partial: Tensor, beyond: int) -> Tensor:
     grad_table = torch.empty(problem.table.shape, dtype=partial.dtype, device=partial.device)
     launch.launch(
         distance_gradient_kernel,
-        len(problem.table) * problem.heads * triton.cdiv(problem.table_width, tile.block_n),
+        problem.table.shape[0] * problem.heads * cdiv(problem.table_width, tile.block_n),
         p_partial=partial,
         p_grad_table=grad_table,
         width=problem.table_width,
-        groups=len(partial) // len(problem.table),
+        groups=partial.shape[0] // problem.table.shape[0],
         heads=problem.heads,
         DISTANCES=partial.shape[-1],
         BLOCK_G=tile.block_m,
@@ -455,9 +459,10 @@ def _sum_over_groups(problem: Problem, partial: Tensor, beyond: int) -> Tensor:
     return grad_table
 
 
+@functools.lru_cache(4096)
 def _cut(tile: tiles.Tile, longest: int) -> tiles.Tile:
     """A tile no larger than the longest row needs, with as many warps fewer."""
-    block = max(SMALLEST_TILE, triton.next_power_of_2(longest))
+    block = max(SMALLEST_TILE, power_of_two(longest))
     larger = max(tile.block_m, tile.block_n)
     warps = max(1, tile.num_warps * min(block, larger) // larger)
     return tile._replace(block_m=min(block, tile.block_m), block_n=min(block, tile.block_n), num_warps=warps)
@@ -470,20 +475,25 @@ def _short_arguments(problem: Problem, tile: tiles.Tile, *rows: Tensor) -> tuple
     """
     per_model = problem.sequences if problem.table is None else problem.per_model
     follow = all(each.dim() == 3 or each.stride(0) == each.shape[1] * each.stride(1) for each in rows)
-    members = max(1, tile.block_n // triton.next_power_of_2(max(1, problem.longest))) if follow else 1
-    groups = triton.cdiv(per_model, members) * (problem.sequences // max(1, per_model))
+    members = max(1, tile.block_n // power_of_two(max(1, problem.longest))) if follow else 1
+    groups = cdiv(per_model, members) * (problem.sequences // max(1, per_model))
     arguments = problem.arguments(tile)
     shape = arguments["SHAPE"]
-    if members > 1 and shape.INSIDE.value == ALL.value:  # cells of two sequences may have any distance
-        shape = shape._replace(INSIDE=SOME)
+    if members > 1 and problem.inside is ALL:  # cells of two sequences may have any distance
+        shape = problem.shape(tile, SOME)
     arguments |= dict(
         SHAPE=shape,
         sequences=groups,
         per_model=per_model,
         PACK=members,
-        BLOCKS=triton.next_power_of_2(triton.cdiv(max(1, problem.longest), tile.block_n)),
+        BLOCKS=power_of_two(cdiv(max(1, problem.longest), tile.block_n)),
     )
     return groups, arguments
+
+
+def cdiv(dividend: int, divisor: int) -> int:
+    """The quotient, rounded up."""
+    return -(-dividend // divisor)
 
 
 BACKWARD = {"tiles": _backward_by_tiles, "short": _backward_of_short_rows}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -15,20 +15,21 @@ from lengen_kernels import launch, tiles
 from lengen_kernels.attention import common
 
 WIDEST = 256  # head width D
+SMALLEST_TILE = 16  # rows or columns
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 BEYOND = {"last": common.LAST, "zero": common.ZERO, "line": common.LINE}
 CACHED_KEYS = 32 << 20  # bytes of keys and values that programs running at the same time may share in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Problem:
     """One call of attention. Attributes are those of the launchers' arguments, and:
 
     Attributes:
-        sequences, heads, key_heads, width: B, H of q, H of k, D.
-        queries: Nq. most: the largest number of queries that a sequence may have.
         repeats: how often a row of k may occur in ``query_rows``.
-        precision: of fp32 products. per_model: sequences that share a table.
+        sequences, heads, key_heads, width: B, H of q, H of k, D. block_d: D as a tile has it.
+        queries: Nq. most: the largest number of queries that a sequence may have.
+        table_width: W, 0 without a table. per_model: sequences that share a table.
     """
 
     q: Tensor
@@ -47,6 +48,25 @@ class Problem:
     cu_queries: Tensor | None
     precision: str
     repeats: int = 1
+    sequences: int = field(init=False)
+    heads: int = field(init=False)
+    key_heads: int = field(init=False)
+    width: int = field(init=False)
+    block_d: int = field(init=False)
+    queries: int = field(init=False)
+    most: int = field(init=False)
+    table_width: int = field(init=False)
+    per_model: int = field(init=False)
+
+    def __post_init__(self):
+        *rows, self.heads, self.width = self.q.shape
+        self.key_heads = self.k.shape[-2]
+        self.block_d = max(SMALLEST_TILE, power_of_two(self.width))
+        self.queries = math.prod(rows)
+        self.sequences = rows[0] if self.cu_seqlens is None else self.cu_seqlens.shape[0] - 1
+        self.most = self.longest if self.query_rows is None else min(self.repeats * self.longest, self.queries)
+        models, *_, self.table_width = (1, 0) if self.table is None else self.table.shape
+        self.per_model = 1 if self.table is None else max(1, self.sequences // models)
 
     @classmethod
     def of(
@@ -98,34 +118,6 @@ class Problem:
         )  # fmt: skip
 
     @property
-    def sequences(self) -> int:
-        return len(self.q) if self.cu_seqlens is None else len(self.cu_seqlens) - 1
-
-    @property
-    def heads(self) -> int:
-        return self.q.shape[-2]
-
-    @property
-    def key_heads(self) -> int:
-        return self.k.shape[-2]
-
-    @property
-    def width(self) -> int:
-        return self.q.shape[-1]
-
-    @property
-    def queries(self) -> int:
-        return self.q.shape[:-2].numel()
-
-    @property
-    def most(self) -> int:
-        return self.longest if self.query_rows is None else min(self.repeats * self.longest, self.queries)
-
-    @property
-    def table_width(self) -> int:
-        return 0 if self.table is None else self.table.shape[-1]
-
-    @property
     def inside(self) -> tl.constexpr:
         """Which distances are before the end of the table."""
         if self.table is None or (self.table_width == 1 and self.beyond != "zero"):
@@ -133,20 +125,11 @@ class Problem:
         return common.ALL if self.table_width >= self.longest else common.SOME
 
     @property
-    def per_model(self) -> int:
-        """Sequences for each table."""
-        return 1 if self.table is None else max(1, self.sequences // len(self.table))
-
-    @property
     def kind(self) -> str:
         """What the name of a kernel ends in where a logit is more than the product of a query and a key."""
         if any(option is not None for option in (self.key_bias, self.window, self.query_rows)):
             return " with options"
         return "" if self.table is None and self.logit_scale is None else " with a bias"
-
-    @property
-    def block_d(self) -> int:
-        return max(16, triton.next_power_of_2(self.width))
 
     @property
     def group(self) -> int:
@@ -181,17 +164,6 @@ class Problem:
 
     def arguments(self, tile: tiles.Tile) -> dict:
         """What every kernel takes, by the names of its parameters."""
-        shape = common.Shape(
-            SHARE=self.heads // self.key_heads,
-            D=self.width,
-            BLOCK_D=self.block_d,
-            BLOCK_M=tile.block_m,
-            BLOCK_N=tile.block_n,
-            BEYOND=BEYOND[self.beyond],
-            INSIDE=self.inside,
-            PRECISION=self.precision if self.q.dtype == torch.float32 else "ieee",
-            COMPUTE=compute_dtype(self.q.dtype),
-        )
         return dict(
             q=operand(self.q),
             k=operand(self.k),
@@ -205,11 +177,35 @@ class Problem:
             sequences=self.sequences,
             heads=self.heads,
             longest=self.longest,
-            SHAPE=common.Shape(*map(tl.constexpr, shape)),
+            SHAPE=self.shape(tile, self.inside),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
             maxnreg=tile.max_registers,
         )
+
+    def shape(self, tile: tiles.Tile, inside: tl.constexpr) -> common.Shape:
+        """What a kernel is compiled for, where so many distances are before the end of the table."""
+        share = self.heads // self.key_heads
+        return _shape(share, self.width, tile, self.beyond, inside.value, self.precision, self.q.dtype)
+
+
+@functools.cache
+def _shape(
+    share: int, width: int, tile: tiles.Tile, beyond: str, inside: int, precision: str, dtype: torch.dtype
+) -> common.Shape:
+    """One object for one shape: a launch knows it by its identity."""
+    shape = common.Shape(
+        SHARE=share,
+        D=width,
+        BLOCK_D=max(SMALLEST_TILE, power_of_two(width)),
+        BLOCK_M=tile.block_m,
+        BLOCK_N=tile.block_n,
+        BEYOND=BEYOND[beyond],
+        INSIDE=inside,
+        PRECISION=precision if dtype == torch.float32 else "ieee",
+        COMPUTE=compute_dtype(dtype),
+    )
+    return common.Shape(*map(tl.constexpr, shape))
 
 
 def operand(rows: Tensor) -> common.Operand:
@@ -226,6 +222,11 @@ def compute_dtype(dtype: torch.dtype) -> tl.dtype:
     if dtype == torch.bfloat16 and launch.is_interpreted(common.load_tile):
         return tl.float32
     return {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}[dtype]
+
+
+def power_of_two(number: int) -> int:
+    """The smallest that is not below a positive number."""
+    return 1 << (number - 1).bit_length()
 
 
 @functools.cache
