@@ -3,7 +3,7 @@
 No GPU is needed, and the interpreter must be off: ``python -m benchmarks.compilation``. Each kernel is compiled as a
 launch without options would compile it, as one with a bias over distance, and as one with all options, for head widths
 of 16 to 256 and every precision.
-The record is written after each head width. What it holds already, of the same kernels, launch and version of Triton,
+The record is written after each head width. What it holds already, of the same kernel, launch and version of Triton,
 is not compiled again; so a run that ended early goes on, and other versions of Triton add their rows.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -41,7 +42,6 @@ WIDTHS = tiles.WIDTHS
 OPERANDS = ("16", "tf32x3", "tf32", "ieee")
 LENGTHS, HEADS = (1024, attention.LONGEST_SHORT_ROW, tiles.SHORT), 4
 KINDS = ("without options", "with a bias", "with options", "with options and chosen rows")
-SOURCES = ("backward", "bias_gradient", "common", "forward", "short_rows", "split")
 QUICK = [("16", 64), ("tf32x3", 16)]
 FUNCTIONS = {
     "forward": "forward_kernel",
@@ -78,7 +78,7 @@ def main() -> int:
     else:
         cases = list(itertools.product(arguments.architectures, arguments.operands, WIDTHS))
     if arguments.rows:
-        print(json.dumps({"sources": digest(), "rows": [row for case in cases for row, _, _ in rows(*case)]}))
+        print(json.dumps([row for case in cases for row, _, _ in rows(*case)]))
     else:
         run(cases, arguments.out, {"quick": arguments.quick})
     return 0
@@ -86,15 +86,14 @@ def main() -> int:
 
 def run(cases: list[tuple[str, str, int]], out: Path, options: dict) -> None:
     """Compile every kernel for each (architecture, operands, head width), and write the record after each of them."""
-    surroundings, sources = record.surroundings(), digest()
-    known = _known(out / f"{NAME}.json", sources)
+    surroundings, known = record.surroundings(), _known(out / f"{NAME}.json")
     for case in cases:
         for row, function, arguments in rows(*case):
             key = tuple(row[name] for name in KEY)
             if key not in known or not row.items() <= known[key].items():
                 known[key] = row | _figures(function, arguments, CAPABILITIES[case[0]])
                 print(*known[key].values(), flush=True)
-        results = {"sources": sources, "most_shared": MOST_SHARED, "kernels": list(known.values())}
+        results = {"most_shared": MOST_SHARED, "kernels": list(known.values())}
         path = record.write(out, NAME, __doc__, options, surroundings, results)
     print(f"written: {path}")
 
@@ -103,22 +102,31 @@ def rows(architecture: str, operands: str, width: int) -> Iterator[tuple[dict, o
     """What the record has of each kernel before it is compiled, ``KEY`` and its tile; the kernel; its arguments."""
     for kernel, function, arguments in _kernels(architecture, operands, width):
         key = (triton.__version__, kernel, architecture, operands, width)
-        described = hashlib.sha256(launch.described(function, arguments).encode()).hexdigest()
-        yield dict(zip(KEY, key, strict=True)) | _tile(arguments) | {"launch": described[:8]}, function, arguments
+        yield dict(zip(KEY, key, strict=True)) | _tile(arguments) | digest(function, arguments), function, arguments
 
 
-def digest() -> str:
-    """Of the sources of the kernels: what decides, beside the launch of a row, what is compiled."""
-    files = [ROOT / "kernels" / "lengen_kernels" / "attention" / f"{name}.py" for name in SOURCES]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def digest(function, arguments: dict) -> dict:
+    """Of what decides what is compiled: the sources of a kernel, and its launch."""
+    decisive = [*map(Path.read_bytes, _sources(function.fn.__module__)), launch.described(function, arguments).encode()]
+    return {"digest": hashlib.sha256(b"".join(decisive)).hexdigest()[:8]}
 
 
-def _known(path: Path, sources: str) -> dict[tuple, dict]:
-    """Rows of a record by what ``KEY`` names, none if it is not there or of other kernels."""
-    if not path.exists():
-        return {}
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    recorded = results["kernels"] if results["sources"] == sources else []
+@functools.cache
+def _sources(name: str) -> list[Path]:
+    """Files of a module of the kernels and of those whose functions and types it uses."""
+    found, waiting = set(), [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            used = {getattr(each, "__module__", None) or "" for each in vars(sys.modules[name]).values()}
+            waiting += [each for each in used if each.startswith(f"{attention.__name__}.")]
+    return [Path(sys.modules[name].__file__) for name in sorted(found)]
+
+
+def _known(path: Path) -> dict[tuple, dict]:
+    """Rows of a record by what ``KEY`` names, none if it is not there."""
+    recorded = json.loads(path.read_text(encoding="utf-8"))["results"]["kernels"] if path.exists() else []
     return {tuple(row[name] for name in KEY): row for row in recorded}
 
 

@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from kernel_cases import EVERYTHING, Case, Counted, assert_follows_definition, by_dtype, problem_of, use_tiles
+from kernel_cases import (
+    EVERYTHING,
+    Case,
+    Counted,
+    assert_follows_definition,
+    by_dtype,
+    poisoned_memory,
+    problem_of,
+    use_kernel,
+    use_tiles,
+)
 from lengen_kernels import attention as kernels
 from lengen_kernels import launch
 
@@ -51,3 +61,22 @@ def test_tiles_without_any_query_read_no_bias_beyond_the_table(monkeypatch, long
     """A row of one tile of keys, four times as long as those of queries, with a table that just covers it."""
     use_tiles(monkeypatch, 16, 64)
     assert_follows_definition(Case([longest, 0, 5], 1, 8, dtype=dtype, table_width=longest))
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (16, 64), (32, 64), (64, 64), (64, 128)], ids=str)
+@pytest.mark.parametrize("lengths", [[70, 64, 0, 17, 1], [3, 0, 1, 4, 2] * 4, [150]], ids=str)
+@pytest.mark.parametrize("table_width", [40, 150])
+def test_gradients_of_a_table_of_16_bit_operands_are_sums_in_fp32(monkeypatch, tile, lengths, table_width):
+    """As those by tiles, which add cells one by one; bf16, which is summed in its own bits, is left out."""
+    use_tiles(monkeypatch, *tile)
+    case = Case(lengths, 2, 8, dtype=torch.float16, table_width=table_width)
+    operands = case.operands()
+    qkv = [operands.pop(name) for name in "qkv"]
+    out, lse = kernels.forward(*qkv, **operands)
+    gradients = []
+    for kernel in ("short", "tiles"):
+        use_kernel(monkeypatch, kernel)
+        with poisoned_memory():
+            gradients.append(kernels.backward(case.grad_out.to(out), *qkv, out, lse, **operands)[3])
+    by_short_rows, by_tiles = gradients
+    torch.testing.assert_close(by_short_rows, by_tiles, rtol=3e-5, atol=3e-6 * float(by_tiles.abs().max()))

@@ -215,11 +215,15 @@ EXCEPTIONS = {
     ("short_backward", "tf32", 64, "sm90"): Tile(32, 32, 8, 1, 255),
     ("short_backward", "ieee", 16, "sm100"): Tile(16, 32, 8, 1),
     ("short_backward", "ieee", 32, "sm100"): Tile(16, 16, 8, 1),
+    ("short_backward with a bias", "16", 16, "sm80"): Tile(32, 64, 8, 1),
+    ("short_backward with a bias", "16", 16, "sm100"): Tile(32, 64, 4, 1),
     ("short_backward with a bias", "16", 32, "sm80"): Tile(16, 64, 4, 1),
     ("short_backward with a bias", "16", 32, "sm100"): Tile(32, 64, 4, 1),
     ("short_backward with a bias", "16", 64, "sm80"): Tile(16, 32, 4, 1),
+    ("short_backward with options", "16", 16, "sm80"): Tile(16, 32, 4, 1),
     ("short_backward with options", "16", 32, "sm80"): Tile(16, 64, 4, 1),
-    ("short_backward with options", "16", 64, "sm80"): Tile(16, 32, 4, 1),
+    ("short_backward with options", "16", 64, "sm80"): Tile(16, 16, 4, 1),
+    ("short_backward with options", "16", 64, "sm90"): Tile(16, 32, 4, 1),
     ("short_backward with options", "tf32x3", 16, "sm80"): Tile(16, 16, 4, 1),
     ("short_backward with options", "tf32x3", 16, "sm100"): Tile(16, 16, 8, 1),
     ("short_backward with options", "ieee", 32, "sm100"): Tile(16, 16, 8, 1),
@@ -228,7 +232,7 @@ MOST_REGISTERS = 255  # of a thread
 FIXED = {  # no products: one tile for all
     "merge": Tile(16, 16, 8, 1),  # warps of the sum, which would spill on sm80 with 4; merging always has 4
     "table_gradient": Tile(16, 128, 4, 1),
-    "distance_gradient": Tile(64, 64, 4, 1),
+    "distance_gradient": Tile(16, 64, 4, 1, 128),
 }
 SHORT_FORWARD = Tile(64, 64, 4, 2, 168)  # where larger tiles would be half empty
 

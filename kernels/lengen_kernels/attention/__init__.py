@@ -24,11 +24,12 @@ from lengen_kernels.attention.backward import key_gradient_kernel, query_gradien
 from lengen_kernels.attention.bias_gradient import chosen_rows_kernel, diagonal_kernel, table_gradient_kernel
 from lengen_kernels.attention.common import ALIGNED, ALL, NONE, SOME
 from lengen_kernels.attention.forward import forward_kernel
-from lengen_kernels.attention.problem import SMALLEST_TILE, Problem, operand, power_of_two, processors
+from lengen_kernels.attention.problem import SMALLEST_TILE, Problem, cells_dtype, operand, power_of_two, processors
 from lengen_kernels.attention.short_rows import distance_gradient_kernel, short_backward_kernel, short_forward_kernel
 from lengen_kernels.attention.split import merge_kernel, sum_kernel
 
 WAVES = 2  # of programs on every processor, below which keys are divided into parts
+SQUARE = 8  # cells on a side of what the gradient of a table takes from a short row
 SHORTEST_PART = 512  # keys, at capacity, of one split
 MOST_SPLITS = 512
 LONGEST_SHORT_ROW = 256  # tokens, and
@@ -412,9 +413,13 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
         grad_key_bias = torch.empty(problem.key_bias.shape, dtype=lse.dtype, device=lse.device)
     if wanted.logit_scale:
         grad_logit_scale = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
+    distances, square = arguments["BLOCKS"] * tile.block_n, 0
     if wanted.table:
-        distances = arguments["BLOCKS"] * tile.block_n
-        partial = torch.empty(groups, problem.heads, distances, dtype=lse.dtype, device=lse.device)
+        numbers = distances
+        if problem.query_rows is None and problem.inside is not NONE and q.dtype != lse.dtype:
+            square = SQUARE if tile.block_m * tile.block_n >= SMALLEST_TILE * SQUARE**2 else SQUARE // 2
+            numbers *= 4 * tile.block_n // tile.block_m
+        partial = torch.empty(groups, problem.heads, numbers, dtype=lse.dtype, device=lse.device)
     launch.launch(
         short_backward_kernel,
         groups * problem.heads,
@@ -428,33 +433,43 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
         p_partial=partial,
         p_grad_key_bias=grad_key_bias,
         p_grad_logit_scale=grad_logit_scale,
+        SQUARE=square,
+        CELLS=cells_dtype(q.dtype),
         **arguments,
     )
     if shares_keys:
         grad_k, grad_v = (
             rows.unflatten(-2, (problem.key_heads, -1)).sum(dim=-2).to(k.dtype) for rows in (grad_k, grad_v)
         )
-    grad_table = _sum_over_groups(problem, partial, arguments["SHAPE"].BEYOND) if wanted.table else None
+    grad_table = None
+    if wanted.table:
+        grad_table = _sum_over_groups(problem, partial, tile, distances, square, arguments["SHAPE"].BEYOND)
     return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
 
 
-def _sum_over_groups(problem: Problem, partial: Tensor, beyond: int) -> Tensor:
-    """Gradient of the table from what each group of sequences gives at each distance [groups, H, distances]."""
-    tile = problem.tile("distance_gradient")
+def _sum_over_groups(
+    problem: Problem, partial: Tensor, tile: tiles.Tile, distances: int, square: int, beyond: int
+) -> Tensor:
+    """Gradient of the table from what each group of sequences gives, [groups, H, ...] by ``tile`` and ``square``."""
+    own = problem.tile("distance_gradient")
     grad_table = torch.empty(problem.table.shape, dtype=partial.dtype, device=partial.device)
     launch.launch(
         distance_gradient_kernel,
-        problem.table.shape[0] * problem.heads * cdiv(problem.table_width, tile.block_n),
+        problem.table.shape[0] * problem.heads * cdiv(problem.table_width, own.block_n),
         p_partial=partial,
         p_grad_table=grad_table,
         width=problem.table_width,
         groups=partial.shape[0] // problem.table.shape[0],
         heads=problem.heads,
-        DISTANCES=partial.shape[-1],
-        BLOCK_G=tile.block_m,
-        BLOCK_W=tile.block_n,
+        DISTANCES=distances,
+        BLOCK_M=tile.block_m,
+        BLOCK_N=tile.block_n,
+        SQUARE=square,
+        BLOCK_G=own.block_m,
+        BLOCK_W=own.block_n,
         BEYOND=beyond,
-        num_warps=tile.num_warps,
+        num_warps=own.num_warps,
+        maxnreg=own.max_registers,
     )
     return grad_table
 

@@ -230,6 +230,12 @@ def power_of_two(number: int) -> int:
 
 
 @functools.cache
+def cells_dtype(dtype: torch.dtype) -> tl.dtype:
+    """What the gradient of a short row's table is summed in, of 16-bit operands."""
+    return compute_dtype(dtype) if launch.is_interpreted(common.load_tile) else tl.bfloat16
+
+
+@functools.cache
 def architecture(device: torch.device) -> str:
     """Row of the tile table for a device; the CPU's interpreter takes the tiles of an H100."""
     if device.type != "cuda":

@@ -4,7 +4,8 @@ Sequences in one tile are one row to the program, for packed rows are neighbours
 ends where its own sequence begins. The forward pass takes a program for each tile of queries. The backward pass is one
 launch: a program visits tiles of keys and, for each, the tiles of queries that see them, computes the weights once and
 takes every gradient from them. Gradients of keys and values end with a tile of keys; those of queries wait in memory
-that the program alone writes; those of the biases stay in registers, one number for each distance.
+that the program alone writes; those of the biases stay in registers, for each distance one number or, in 16 bits, a few
+that add up to it.
 """
 
 import triton
@@ -191,6 +192,52 @@ def sums_by_distance(b_grad_s, o_position, i_key, i_query, BLOCKS: tl.constexpr,
 
 
 @triton.jit
+def product_with_ones(b_ones, b_cells, ONES_FIRST: tl.constexpr, PARTS: tl.constexpr):
+    """Sums of some cells, which are the product of cells in fp32 and of ones and zeros: in ``PARTS`` products of cells
+    that have the dtype of the ones."""
+    b_sums = None
+    for i_part in tl.static_range(PARTS):
+        b_part = b_cells.to(b_ones.dtype)
+        if ONES_FIRST:
+            b_sums = tl.dot(b_ones, b_part, b_sums, input_precision="ieee")
+        else:
+            b_sums = tl.dot(b_part, b_ones, b_sums, input_precision="ieee")
+        if i_part + 1 < PARTS:
+            b_cells -= b_part.to(tl.float32)
+    return b_sums
+
+
+@triton.jit
+def sums_of_squares(
+    b_grad_s, i_stripe, STRIPES: tl.constexpr, SQUARE: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr
+):
+    """[2 BLOCK_N / SQUARE, STRIPES x 2 SQUARE]: sums of a tile over its cells of equal distance, where those of
+    ``i_stripe`` are; only for queries that follow one another.
+
+    The tile is cut into squares. In each of them cells are (column - SQUARE) apart, and squares are SQUARE x (row -
+    BLOCK_N / SQUARE) apart from each other. Both sums are products with ones and zeros; to turn each row, as
+    ``sums_by_distance`` does, takes longer than all the rest. ``CELLS``: the dtype of the factors. bf16 has the range
+    of fp32; cells that have more bits are two of its numbers, and so are their sums.
+    """
+    BLOCK_M: tl.constexpr = b_grad_s.shape[0]
+    BLOCK_N: tl.constexpr = b_grad_s.shape[1]
+    ACROSS: tl.constexpr = BLOCK_N // SQUARE
+    SQUARES: tl.constexpr = BLOCK_M // SQUARE * ACROSS
+    b_squares = b_grad_s.reshape(BLOCK_M // SQUARE, SQUARE, ACROSS, SQUARE)
+    b_squares = b_squares.permute(0, 2, 1, 3).reshape(SQUARES, SQUARE * SQUARE)
+    o_cell = tl.arange(0, SQUARE * SQUARE)
+    o_column = o_cell // SQUARE - o_cell % SQUARE + SQUARE
+    b_is_column = (o_column[:, None] == tl.arange(0, 2 * SQUARE)[None, :]).to(CELLS)
+    b_sums = product_with_ones(b_is_column, b_squares, False, PARTS)
+    o_square = tl.arange(0, SQUARES)
+    o_row = o_square // ACROSS - o_square % ACROSS + ACROSS
+    b_is_row = (tl.arange(0, 2 * ACROSS)[:, None] == o_row[None, :]).to(CELLS)
+    b_sums = product_with_ones(b_is_row, b_sums, True, 2)
+    is_stripe = (tl.arange(0, STRIPES) == i_stripe)[None, :, None]
+    return tl.where(is_stripe, b_sums[:, None, :], 0.0).reshape(2 * ACROSS, STRIPES * 2 * SQUARE)
+
+
+@triton.jit
 def gather_gradients(
     b_grad_k,
     b_grad_v,
@@ -218,6 +265,8 @@ def gather_gradients(
     SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
+    SQUARE: tl.constexpr,
+    CELLS: tl.constexpr,
     NEEDS_TABLE: tl.constexpr,
     NEEDS_KEY_BIAS: tl.constexpr,
 ):
@@ -225,7 +274,11 @@ def gather_gradients(
     o_tile = tl.arange(0, SHAPE.BLOCK_M)
     for i_query in range(first, end, SHAPE.BLOCK_M):
         o_queries = i_query + o_tile
-        i_position, o_position = positions(places, head, i_query, o_tile)
+        i_existing = i_query
+        if places.query_rows is None:  # a tile beyond the group stands where its last query does
+            i_existing = tl.minimum(i_query, tl.maximum(head.rows - 1, 0))
+        i_position, o_position = positions(places, head, i_existing, o_tile)
+        o_position = tl.maximum(o_position, 0)  # which says that addresses below are of small offsets
         seen = sizes
         if PACK > 1:
             b_window = sequence_windows(places, i_next, head, i_position + o_position, sizes, PACK)
@@ -247,16 +300,21 @@ def gather_gradients(
         if NEEDS_KEY_BIAS:
             b_grad_bias += tl.sum(b_grad_s, axis=0)
         if NEEDS_TABLE:
-            if SHAPE.INSIDE == NONE:  # one sum, among the largest distances
+            if SQUARE > 0:
+                STRIPES: tl.constexpr = BLOCKS * SHAPE.BLOCK_N // SHAPE.BLOCK_M
+                PARTS: tl.constexpr = 1 if tl.bfloat16 == SHAPE.COMPUTE else 2
+                i_stripe = (i_query - i_key) // SHAPE.BLOCK_M
+                b_grad_table += sums_of_squares(b_grad_s, i_stripe, STRIPES, SQUARE, CELLS, PARTS)
+            elif SHAPE.INSIDE == NONE:  # one sum, among the largest distances
                 is_largest = (tl.arange(0, BLOCKS) == BLOCKS - 1)[:, None]
                 b_grad_table += tl.where(is_largest, tl.sum(b_grad_s, axis=0)[None, :], 0.0)
             else:
                 is_regular: tl.constexpr = places.query_rows is None
                 b_grad_table += sums_by_distance(b_grad_s, i_position + o_position, i_key, i_query, BLOCKS, is_regular)
-        b_scaled = b_grad_s
+        b_scaled = b_q
         if terms.logit_scale is not None:
-            b_scaled = b_grad_s * b_logit_scale[:, None]
-        b_grad_k = tl.dot(tl.trans(b_scaled.to(SHAPE.COMPUTE)), b_q, b_grad_k, input_precision=SHAPE.PRECISION)
+            b_scaled = (b_q * b_logit_scale[:, None]).to(SHAPE.COMPUTE)
+        b_grad_k = tl.dot(tl.trans(b_grad_s.to(SHAPE.COMPUTE)), b_scaled, b_grad_k, input_precision=SHAPE.PRECISION)
 
         b_grad_q = tl.zeros(b_q.shape, tl.float32)
         done = head.queries
@@ -307,6 +365,8 @@ def short_backward_kernel(
     SHAPE: tl.constexpr,
     PACK: tl.constexpr,
     BLOCKS: tl.constexpr,
+    SQUARE: tl.constexpr,
+    CELLS: tl.constexpr,
 ):
     """Every gradient of one group of sequences in one head.
 
@@ -315,7 +375,8 @@ def short_backward_kernel(
         p_grad_q: [Nq, H, D]. p_grad_k, p_grad_v: [N, H, D], of each head that shares a key on its own.
         p_sums: [Nq, H, D] fp32, what is known of the queries' gradients; ``p_grad_q`` if that is fp32; or None if a
             row is no longer than a tile.
-        p_partial: [sequences, H, BLOCKS x BLOCK_N] fp32 or None: gradient of the biases by distance.
+        p_partial: [sequences, H, ...] fp32 or None: gradient of the biases by distance, BLOCKS x BLOCK_N numbers; or
+            with ``SQUARE`` > 0 what ``sums_of_squares`` gives in ``CELLS``, with a stripe for each BLOCK_M distances.
         p_grad_key_bias: [N, H] fp32 or None. p_grad_logit_scale: [Nq, H] fp32 or None.
         BLOCK_N is a multiple of BLOCK_M. The others as in ``short_forward_kernel``.
     """
@@ -335,7 +396,11 @@ def short_backward_kernel(
     if p_sums is not None:
         sums = dense_rows(p_sums, head.first_query, i_head, heads, SHAPE)
 
-    b_grad_table = tl.zeros([BLOCKS, SHAPE.BLOCK_N], tl.float32)
+    DISTANCES: tl.constexpr = BLOCKS * SHAPE.BLOCK_N
+    if SQUARE > 0:
+        b_grad_table = tl.zeros([2 * SHAPE.BLOCK_N // SQUARE, DISTANCES // SHAPE.BLOCK_M * 2 * SQUARE], tl.float32)
+    else:
+        b_grad_table = tl.zeros([BLOCKS, SHAPE.BLOCK_N], tl.float32)
     for i_key in range(0, SHAPE.BLOCK_N if BLOCKS == 1 else head.rows, SHAPE.BLOCK_N):
         o_keys = i_key + tl.arange(0, SHAPE.BLOCK_N)
         b_k = load_tile(head_k, 0, o_keys, head.rows, SHAPE, SHAPE.COMPUTE)
@@ -358,7 +423,7 @@ def short_backward_kernel(
         b_grad_k, b_grad_v, b_grad_bias, b_grad_table = gather_gradients(
             b_grad_k, b_grad_v, b_grad_bias, b_grad_table, b_k, b_v, b_key_bias, i_key, head_q, head_out,
             head_grad_out, p_lse, grad_q, sums, p_grad_logit_scale, head, i_next, terms, places, sizes, scale,
-            first, end, SHAPE, PACK, BLOCKS, p_partial is not None, p_grad_key_bias is not None,
+            first, end, SHAPE, PACK, BLOCKS, SQUARE, CELLS, p_partial is not None, p_grad_key_bias is not None,
         )  # fmt: skip
         store_tile(grad_k, b_grad_k * scale, 0, o_keys, head.rows, SHAPE)
         store_tile(grad_v, b_grad_v, 0, o_keys, head.rows, SHAPE)
@@ -368,8 +433,38 @@ def short_backward_kernel(
             tl.debug_barrier()  # other threads may take up the sums of the queries' gradients
 
     if p_partial is not None:
-        o_distance = tl.arange(0, BLOCKS)[:, None] * SHAPE.BLOCK_N + tl.arange(0, SHAPE.BLOCK_N)[None, :]
-        tl.store(p_partial + tl.program_id(0).to(tl.int64) * BLOCKS * SHAPE.BLOCK_N + o_distance, b_grad_table)
+        ROWS: tl.constexpr = b_grad_table.shape[0]
+        COLUMNS: tl.constexpr = b_grad_table.shape[1]
+        o_cells = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        tl.store(p_partial + tl.program_id(0).to(tl.int64) * ROWS * COLUMNS + o_cells, b_grad_table)
+
+
+@triton.jit
+def sums_at_distances(
+    p_parts,
+    o_distance,
+    m_cells,
+    STRIPES: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    SQUARE: tl.constexpr,
+):
+    """[parts, distances]: what parts [parts, 1], each as ``sums_of_squares`` gives it, have at distances [BLOCK].
+
+    A distance is BLOCK_M times that of a stripe, plus SQUARE times one of squares and one of cells, of both signs.
+    """
+    ACROSS: tl.constexpr = BLOCK_N // SQUARE
+    DOWN: tl.constexpr = BLOCK_M // SQUARE
+    b_sums = tl.zeros(m_cells.shape, tl.float32)
+    for i_more in tl.static_range(2):
+        o_squares = o_distance // SQUARE + i_more
+        o_column = o_distance % SQUARE + SQUARE * (1 - i_more)
+        for i_stripe in tl.static_range(BLOCK_N // BLOCK_M + 1):
+            o_stripe = o_squares // DOWN + i_stripe
+            o_row = o_squares - o_stripe * DOWN + ACROSS
+            p_cells = p_parts + ((o_row * STRIPES + o_stripe) * 2 * SQUARE + o_column)[None, :]
+            b_sums += tl.load(p_cells, mask=m_cells & (o_stripe < STRIPES)[None, :], other=0.0)
+    return b_sums
 
 
 @triton.jit(do_not_specialize=["width", "groups"])
@@ -380,6 +475,9 @@ def distance_gradient_kernel(
     groups,
     heads,
     DISTANCES: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    SQUARE: tl.constexpr,
     BLOCK_G: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BEYOND: tl.constexpr,
@@ -387,14 +485,17 @@ def distance_gradient_kernel(
     """Add what groups of sequences give to BLOCK_W entries of a table, in a fixed order; the last takes what is beyond.
 
     Args:
-        p_partial: [models, groups, heads, DISTANCES] fp32. p_grad_table: [models, heads, width] fp32.
+        p_partial: [models, groups, heads, ...] fp32, see ``short_backward_kernel``, as are DISTANCES, the number of
+            them, BLOCK_M, BLOCK_N and SQUARE. p_grad_table: [models, heads, width] fp32.
     """
+    STRIPES: tl.constexpr = DISTANCES // BLOCK_M
+    NUMBERS: tl.constexpr = 4 * BLOCK_N * STRIPES if SQUARE > 0 else DISTANCES  # of a group and head
     blocks = tl.cdiv(width, BLOCK_W)
     i_table = tl.program_id(0) // blocks
     i_own = tl.program_id(0) % blocks * BLOCK_W
     o_column = tl.arange(0, BLOCK_W)
     o_groups = tl.arange(0, BLOCK_G)
-    p_table_sums = p_partial + ((i_table // heads).to(tl.int64) * groups * heads + i_table % heads) * DISTANCES
+    p_table_sums = p_partial + ((i_table // heads).to(tl.int64) * groups * heads + i_table % heads) * NUMBERS
     end = i_own + BLOCK_W
     if BEYOND != ZERO:
         end = tl.where(end >= width, tl.maximum(end, DISTANCES), end)
@@ -406,8 +507,11 @@ def distance_gradient_kernel(
         for i_part in range(0, groups, BLOCK_G):
             o_part = i_part + o_groups
             m_cells = (o_part < groups)[:, None] & (o_distance < DISTANCES)[None, :]
-            p_cells = p_table_sums + (o_part.to(tl.int64) * heads * DISTANCES)[:, None] + o_distance[None, :]
-            b_sums += tl.load(p_cells, mask=m_cells, other=0.0)
+            p_parts = p_table_sums + (o_part.to(tl.int64) * heads * NUMBERS)[:, None]
+            if SQUARE > 0:
+                b_sums += sums_at_distances(p_parts, o_distance, m_cells, STRIPES, BLOCK_M, BLOCK_N, SQUARE)
+            else:
+                b_sums += tl.load(p_parts + o_distance[None, :], mask=m_cells, other=0.0)
         b_sum = tl.sum(b_sums, axis=0)
         b_own += tl.where((o_distance < width) & (i_column == i_own), b_sum, 0.0)
         b_beyond += tl.where(o_distance >= width, b_sum, 0.0)
