@@ -26,7 +26,7 @@ PLANS = (
     *(Plan("binary_majority", "ape", seed, BINS) for seed in range(5)),
     *(Plan("binary_majority", "ape", seed, BINS, LONGER) for seed in range(5)),
     *(Plan("binary_majority", "nope", seed, BINS, LONGER) for seed in range(5)),
-    *(Plan("majority", "nope", seed, BINS, LONGER) for seed in range(3)),
+    *(Plan("majority", "nope", seed, BINS, LONGER) for seed in range(5)),
     Plan("unique_copy", "ape", 0, BINS),
     Plan("unique_copy", "ape", 0, BINS, LONGER_COPIES),
 )
