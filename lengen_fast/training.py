@@ -166,7 +166,7 @@ def default_configs(
             strings. None: that of ``task.usual_bins``, 150 of most tasks.
         model, train: fields of ``ModelConfig`` and ``TrainConfig`` to set otherwise.
 
-    For a task without published settings: 2 layers, 1 head, width 64, learning rate 1e-3, and ``task.usual_training``.
+    For a task without published settings: 2 layers, 1 head, width 64, and the defaults of ``TrainConfig``.
     """
     settings = published(task.name, positions).settings
     shape = (
@@ -175,7 +175,7 @@ def default_configs(
         else dict(layers=settings.layers, heads=settings.heads, width=settings.width)
     )
     schedule = (
-        task.usual_training
+        {}
         if settings is None
         else dict(learning_rate=settings.learning_rate, steps=settings.steps, warmup=settings.warmup)
     )

@@ -119,11 +119,6 @@ class Task:
         """JSON values that :func:`lengen_fast.tasks.from_definition` makes the same task from."""
         return {"name": self.name, "symbols": self.symbols.count if self.alphabet_grows else None}
 
-    @property
-    def usual_training(self) -> dict:
-        """Fields of ``TrainConfig`` in which training usually differs from the paper's protocol for its own tasks."""
-        return {}
-
     # ---- alphabet ----
 
     @property

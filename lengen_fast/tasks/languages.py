@@ -100,10 +100,6 @@ class Language(Task):
         """The symbols of x; the labels come after them in ``symbols``."""
         return self.acceptor.alphabet
 
-    @property
-    def usual_training(self) -> dict:
-        return dict(learning_rate=1e-3, weight_decay=0.01, batch=64, steps=10_000, test_every=500)
-
     def definition(self) -> dict:
         kept = super().definition() | {"labels": self.labels}
         if not self.is_named:
