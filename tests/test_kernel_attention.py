@@ -131,6 +131,12 @@ def test_chosen_rows_see_the_keys_up_to_their_own_position(options, dtype):
 
 
 @by_kernel
+@pytest.mark.parametrize("window", [35, 36, 2**31 - 20, 2**31 - 1])
+def test_a_window_beyond_the_longest_row_bounds_nothing(window):
+    assert_follows_definition(Case([35, 7], 1, 8, dtype=torch.float32, table_width=40, window=window))
+
+
+@by_kernel
 def test_no_chosen_rows():
     case = Case([3, 4], 2, 8, dtype=torch.float32, rows=[], table_width=3, key_bias=True, logit_scale=True)
     assert_follows_definition(case)

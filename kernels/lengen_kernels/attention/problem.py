@@ -111,6 +111,8 @@ class Problem:
         if query_rows is not None and cu_queries is None:
             cu_queries = torch.searchsorted(query_rows, cu_seqlens.to(query_rows.dtype))
         longest = q.shape[1] if q.dim() == 4 else longest
+        if window is not None and window >= longest:  # which bounds nothing, and sums with it may not fit an int32
+            window = None
         table, slope, key_bias, logit_scale = map(_dense, (table, slope, key_bias, logit_scale))
         return cls(
             q, k, v, cu_seqlens, longest, softmax_scale, table, beyond, slope, key_bias, logit_scale, window,
