@@ -1,5 +1,6 @@
 """Attention under torch.compile, torch.func, fake tensors, autocast and checkpointing, and as an operator."""
 
+import contextlib
 import os
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 import torch.utils.checkpoint
 from attention_cases import OPTIONS, assert_all_close, bounds_of, draw, draw_terms, gradients_of
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lengen_fast.ops import DistanceBias, Packing, attention, attention_op, attention_torch, reference
@@ -49,18 +52,104 @@ def test_compiled_with_one_tensor_as_queries_keys_and_values(bias):
     assert_all_close(gradients_of(compiled, [x]), gradients_of(loss, [x]))
 
 
-def test_a_mode_that_sees_every_operator_sees_attention():
+@pytest.fixture(params=["cpu", "launchers"])
+def eager_path(request):
+    """What an eager call in fp32 goes through: the CPU's kernels, or those of a GPU in the interpreter."""
+    if request.param == "launchers" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("the interpreter is off")
+    with contextlib.nullcontext() if request.param == "cpu" else attention_op.launchers_on_cpu():
+        yield
+
+
+def draw_rows(count=3):
+    return draw(count, 5, 2, 4, dtype=torch.float32).unbind()
+
+
+class Names(TorchDispatchMode):
+    """The names of all operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.seen.add(operator.name())
+        return operator(*args, **kwargs or {})
+
+
+@pytest.mark.usefixtures("eager_path")
+@pytest.mark.parametrize("around", ["both passes", "the backward pass"])
+def test_a_mode_that_sees_every_operator_sees_attention(around):
+    q, k, v = draw_rows()
+    with Names() if around == "both passes" else contextlib.nullcontext() as outer:
+        loss = attention(q.requires_grad_(), k, v).sum()
+        with Names() as names:
+            loss.backward()
+    assert attention_op.BACKWARD in names.seen
+    assert outer is None or attention_op.FORWARD in outer.seen
+
+
+@pytest.mark.usefixtures("eager_path")
+def test_a_mode_that_sees_every_function_sees_attention():
     seen = set()
 
-    class Names(TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            seen.add(operator.name())
-            return operator(*args, **kwargs or {})
+    class Functions(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.add(str(function))
+            return function(*args, **kwargs or {})
 
-    q, k, v = draw(3, 5, 2, 4)
-    with Names():
-        attention(q.requires_grad_(), k, v).sum().backward()
-    assert {attention_op.FORWARD, attention_op.BACKWARD} <= seen
+    with Functions():
+        attention(*draw_rows())
+    assert any("attention_forward" in name for name in seen)
+
+
+@pytest.mark.usefixtures("eager_path")
+@pytest.mark.parametrize("negated", range(5))
+def test_a_negation_that_waits_is_done(negated):
+    """A view with the negative bit, as of an imaginary part of a conjugate."""
+    q, k, v, grad_out = draw_rows(4)
+    operands = [q, k, v, torch.linspace(-1, 1, 10).view(2, 5), grad_out]
+    views = [torch._neg_view(x) if i == negated else x for i, x in enumerate(operands)]
+    operands[negated] = -operands[negated]
+    results = []
+    for q, k, v, table, grad_out in (views, operands):
+        leaf = q.requires_grad_()
+        out = attention(leaf, k, v, bias=table)
+        results.append((out.detach(), torch.autograd.grad(out, leaf, grad_out)[0]))
+    assert_all_close(*results)
+
+
+@pytest.mark.usefixtures("eager_path")
+def test_gradients_of_many_outputs_at_once():
+    q, k, v = draw_rows()
+    q.requires_grad_()
+    out = attention(q, k, v)
+    many = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([torch.autograd.grad(out, q, each, retain_graph=True)[0] for each in many])
+    (gradients,) = torch.autograd.grad(out, q, many, is_grads_batched=True, retain_graph=True)
+    torch.testing.assert_close(gradients, expected)
+    torch.testing.assert_close(
+        torch.func.vmap(lambda each: torch.autograd.grad(out, q, each, retain_graph=True)[0])(many), expected
+    )
+
+
+@pytest.mark.usefixtures("eager_path")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_a_trace_computes_anew(needs_grad):
+    rows = [x.requires_grad_(needs_grad) for x in draw_rows()]
+    traced = torch.jit.trace(lambda q, k, v: attention(q, k, v) * 1.0, rows, check_trace=False)
+    others = [x.detach() + 1 + i for i, x in enumerate(rows)]
+    torch.testing.assert_close(traced(*others), attention(*others) * 1.0)
+
+
+@pytest.mark.usefixtures("eager_path")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_graph_of_operators_has_attention(before):
+    graph = make_fx(lambda q, k, v: attention(q, k, v), tracing_mode="real", pre_dispatch=before)(*draw_rows())
+    assert "attention_forward" in graph.code
+    others = draw(3, 5, 2, 4, seed=1, dtype=torch.float32).unbind()
+    torch.testing.assert_close(graph(*others), attention(*others))
 
 
 def test_gradients_by_torch_func():

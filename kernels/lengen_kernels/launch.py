@@ -32,7 +32,7 @@ def launch(kernel, programs: int, **arguments: Any) -> None:
         return
     if programs > MOST_PROGRAMS:
         raise ValueError(f"a launch holds at most {MOST_PROGRAMS} programs, {kernel.__name__} needs {programs}")
-    if is_interpreted(kernel):
+    if is_interpreted(kernel) or _is_watched(kernel):
         through_triton(kernel, programs, arguments)
     else:
         _calls(kernel).run(programs, arguments)
@@ -41,6 +41,13 @@ def launch(kernel, programs: int, **arguments: Any) -> None:
 def is_interpreted(kernel) -> bool:
     """Whether ``kernel`` runs in Triton's interpreter (TRITON_INTERPRET=1 when it was defined)."""
     return not isinstance(kernel, triton.JITFunction)
+
+
+def _is_watched(kernel) -> bool:
+    """Whether what Triton compiles or calls depends on more than the arguments: someone debugs it."""
+    runtime, compilation = triton.knobs.runtime, triton.knobs.compilation
+    inspects = getattr(runtime, "add_stages_inspection_hook", None)
+    return bool(kernel.pre_run_hooks or runtime.debug or compilation.instrumentation_mode or inspects)
 
 
 def described(kernel, arguments: dict[str, Any]) -> str:
@@ -67,7 +74,7 @@ class _Calls:
     def specialization(self, leaves: list, arguments: dict[str, Any]) -> tuple:
         """What Triton compiles anew for, or finer, beside the constants. ``leaves`` are those of the arguments that a
         kernel is specialized for."""
-        sizes = tuple([size if size is None else size >> 31 for size in self.sizes(arguments)])
+        sizes = tuple([size if size is None else _width(size) for size in self.sizes(arguments)])
         return _classes(leaves), sizes, tuple(map(arguments.get, OPTIONS))
 
     def run(self, programs: int, arguments: dict[str, Any]) -> None:
@@ -94,13 +101,13 @@ class _Calls:
             self.compiled[key] = compiled, constants
 
 
-_known_calls: dict[Any, _Calls] = {}
+_known_calls: dict[int, _Calls] = {}
 
 
 def _calls(kernel) -> _Calls:
-    calls = _known_calls.get(kernel.fn)
+    calls = _known_calls.get(id(kernel))
     if calls is None:
-        calls = _known_calls[kernel.fn] = _Calls(kernel)
+        calls = _known_calls[id(kernel)] = _Calls(kernel)  # which keeps the kernel, and so its identity
     return calls
 
 
@@ -139,6 +146,13 @@ def _classes(leaves: list) -> tuple:
 
 
 def _class_of_number(x: float) -> object:
-    if x.__class__ is float:
-        return float
-    return x if x == 1 else (x % 16 == 0, x >> 31)
+    if x.__class__ is not int:
+        return x.__class__
+    return x if x == 1 else (x % 16 == 0, _width(x))
+
+
+def _width(x: float) -> object:
+    """Of the type that a number has in a kernel, finer than Triton's: Python's, and for whole numbers a range."""
+    if x.__class__ is not int:
+        return x.__class__
+    return 0 if -(2**31) <= x < 2**31 else 1 if x < 2**63 else 2

@@ -184,8 +184,8 @@ def _operate(
     key_bias, logit_scale = (None if x is None else x.to(sums) for x in (key_bias, logit_scale))
     operands = q, k, v, table, key_bias, logit_scale, slope, cu_seqlens, query_rows, cu_queries
     settings = longest, scale, beyond, window, precision, out_dtype
-    if is_eager(q) and attention_op.implementation(q) is not attention_torch:
-        return attention_op.eager(*operands, *settings)
+    if is_eager(*operands) and attention_op.implementation(q) is not attention_torch:
+        return attention_op.eager(*operands, int(longest), *settings[1:])  # it may be an integer of NumPy's
     apply = torch.ops.lengen.attention_forward if torch.compiler.is_compiling() else attention_op.Attention.apply
     return apply(*operands, *settings)[0]
 

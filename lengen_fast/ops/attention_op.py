@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lengen_fast.ops import attention_cpu, attention_torch
+from lengen_fast.ops.eager import is_batched, is_eager
 
 OPTIONS = (
     "Tensor? table, Tensor? key_bias, Tensor? logit_scale, Tensor? slope, Tensor? cu_seqlens, Tensor? query_rows, "
@@ -227,7 +228,8 @@ class Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         arguments = _arguments_of_backward(ctx, grad_out)
-        if torch.is_grad_enabled():  # create_graph: the operator refuses when the gradient is differentiated
+        # create_graph: the operator refuses when the gradient is differentiated
+        if torch.is_grad_enabled() or not is_eager(grad_out, *ctx.saved_tensors) or is_batched(grad_out):
             return _gradients_of_inputs(ctx, AttentionBackward.apply(*arguments))
         return _gradients_of_inputs(ctx, _gradients(*_split(arguments)))
 
