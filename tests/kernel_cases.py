@@ -44,22 +44,24 @@ def guarded(values, filler=math.nan):
 
 
 @contextlib.contextmanager
-def poisoned_memory():
-    """Whatever a launcher allocates holds NaN until a kernel writes it, and nothing is written beside it."""
+def poisoned_memory(beside=math.nan):
+    """Whatever a launcher allocates holds NaN until a kernel writes it, and nothing is written ``beside`` it. A NaN
+    there shows what is read, -0.0 also that zero is added."""
     empty, buffers = torch.empty, []
 
     def poison(*shape, dtype, device):
         shape = torch.Size(shape if isinstance(shape[0], int) else shape[0])
-        buffer = empty(shape.numel() + 2 * GUARD, dtype=dtype, device=device).fill_(math.nan)
+        buffer = empty(shape.numel() + 2 * GUARD, dtype=dtype, device=device).fill_(beside)
         buffers.append(buffer)
-        return buffer[GUARD : GUARD + shape.numel()].view(shape)
+        return buffer[GUARD : GUARD + shape.numel()].fill_(math.nan).view(shape)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", poison)
         yield
     for buffer in buffers:
-        assert buffer[:GUARD].isnan().all()
-        assert buffer[len(buffer) - GUARD :].isnan().all()
+        for guard in (buffer[:GUARD], buffer[len(buffer) - GUARD :]):
+            kept = guard.isnan() if math.isnan(beside) else (guard == beside) & guard.signbit()
+            assert kept.all()
 
 
 class Case:

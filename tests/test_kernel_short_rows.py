@@ -80,3 +80,16 @@ def test_gradients_of_a_table_of_16_bit_operands_are_sums_in_fp32(monkeypatch, t
             gradients.append(kernels.backward(case.grad_out.to(out), *qkv, out, lse, **operands)[3])
     by_short_rows, by_tiles = gradients
     torch.testing.assert_close(by_short_rows, by_tiles, rtol=3e-5, atol=3e-6 * float(by_tiles.abs().max()))
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (16, 64), (32, 64)], ids=str)
+@pytest.mark.parametrize("longest", [64, 128])
+def test_sums_of_a_group_stay_in_its_own_memory(monkeypatch, tile, longest):
+    """Not even zeros are added to those of the next group, whose program runs at the same time."""
+    use_tiles(monkeypatch, *tile)
+    case = Case([longest], 1, 8, dtype=torch.float16, table_width=longest)
+    operands = case.operands()
+    qkv = [operands.pop(name) for name in "qkv"]
+    out, lse = kernels.forward(*qkv, **operands)
+    with poisoned_memory(beside=-0.0):
+        kernels.backward(case.grad_out.to(out), *qkv, out, lse, **operands)

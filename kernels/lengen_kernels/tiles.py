@@ -223,7 +223,6 @@ EXCEPTIONS = {
     ("short_backward with options", "16", 16, "sm80"): Tile(16, 32, 4, 1),
     ("short_backward with options", "16", 32, "sm80"): Tile(16, 64, 4, 1),
     ("short_backward with options", "16", 64, "sm80"): Tile(16, 16, 4, 1),
-    ("short_backward with options", "16", 64, "sm90"): Tile(16, 32, 4, 1),
     ("short_backward with options", "tf32x3", 16, "sm80"): Tile(16, 16, 4, 1),
     ("short_backward with options", "tf32x3", 16, "sm100"): Tile(16, 16, 8, 1),
     ("short_backward with options", "ieee", 32, "sm100"): Tile(16, 16, 8, 1),

@@ -420,7 +420,7 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
         numbers = distances
         if problem.query_rows is None and problem.inside is not NONE and q.dtype != lse.dtype:
             square = SQUARE if tile.block_m * tile.block_n >= SMALLEST_TILE * SQUARE**2 else SQUARE // 2
-            numbers *= 4 * tile.block_n // tile.block_m
+            numbers *= 2
         partial = torch.empty(groups, problem.heads, numbers, dtype=lse.dtype, device=lse.device)
     launch.launch(
         short_backward_kernel,
@@ -445,14 +445,12 @@ def _backward_of_short_rows(problem: Problem, grad_out: Tensor, out: Tensor, lse
         )
     grad_table = None
     if wanted.table:
-        grad_table = _sum_over_groups(problem, partial, tile, distances, square, arguments["SHAPE"].BEYOND)
+        grad_table = _sum_over_groups(problem, partial, distances, square, arguments["SHAPE"].BEYOND)
     return grad_q, grad_k, grad_v, grad_table, grad_key_bias, grad_logit_scale
 
 
-def _sum_over_groups(
-    problem: Problem, partial: Tensor, tile: tiles.Tile, distances: int, square: int, beyond: int
-) -> Tensor:
-    """Gradient of the table from what each group of sequences gives, [groups, H, ...] by ``tile`` and ``square``."""
+def _sum_over_groups(problem: Problem, partial: Tensor, distances: int, square: int, beyond: int) -> Tensor:
+    """Gradient of the table from what each group of sequences gives, see ``p_partial`` of ``short_backward_kernel``."""
     own = problem.tile("distance_gradient")
     grad_table = torch.empty(problem.table.shape, dtype=partial.dtype, device=partial.device)
     launch.launch(
@@ -464,8 +462,6 @@ def _sum_over_groups(
         groups=partial.shape[0] // problem.table.shape[0],
         heads=problem.heads,
         DISTANCES=distances,
-        BLOCK_M=tile.block_m,
-        BLOCK_N=tile.block_n,
         SQUARE=square,
         BLOCK_G=own.block_m,
         BLOCK_W=own.block_n,

@@ -4,8 +4,8 @@ Sequences in one tile are one row to the program, for packed rows are neighbours
 ends where its own sequence begins. The forward pass takes a program for each tile of queries. The backward pass is one
 launch: a program visits tiles of keys and, for each, the tiles of queries that see them, computes the weights once and
 takes every gradient from them. Gradients of keys and values end with a tile of keys; those of queries wait in memory
-that the program alone writes; those of the biases stay in registers, for each distance one number or, in 16 bits, a few
-that add up to it.
+that the program alone writes, as do those of the biases in 16 bits, two numbers for each distance; in fp32 they stay in
+registers, one for each.
 """
 
 import triton
@@ -193,8 +193,8 @@ def sums_by_distance(b_grad_s, o_position, i_key, i_query, BLOCKS: tl.constexpr,
 
 @triton.jit
 def product_with_ones(b_ones, b_cells, ONES_FIRST: tl.constexpr, PARTS: tl.constexpr):
-    """Sums of some cells, which are the product of cells in fp32 and of ones and zeros: in ``PARTS`` products of cells
-    that have the dtype of the ones."""
+    """The product of a tile of fp32 numbers with one of ones and zeros, as ``PARTS`` products in the dtype of the ones:
+    of the numbers rounded to it, and, if there are two, of what rounding took away."""
     b_sums = None
     for i_part in tl.static_range(PARTS):
         b_part = b_cells.to(b_ones.dtype)
@@ -208,22 +208,29 @@ def product_with_ones(b_ones, b_cells, ONES_FIRST: tl.constexpr, PARTS: tl.const
 
 
 @triton.jit
-def sums_of_squares(
-    b_grad_s, i_stripe, STRIPES: tl.constexpr, SQUARE: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr
-):
-    """[2 BLOCK_N / SQUARE, STRIPES x 2 SQUARE]: sums of a tile over its cells of equal distance, where those of
-    ``i_stripe`` are; only for queries that follow one another.
+def add_squares(p_squares, b_grad_s, ahead, SQUARE: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr):
+    """Add to ``p_squares`` [distances / SQUARE, 2 SQUARE] the sums of a tile over its cells of equal distance, which is
+    SQUARE x row + column - SQUARE; only for queries that follow one another, the first of them ``ahead`` of the first
+    key, a multiple of SQUARE.
 
-    The tile is cut into squares. In each of them cells are (column - SQUARE) apart, and squares are SQUARE x (row -
-    BLOCK_N / SQUARE) apart from each other. Both sums are products with ones and zeros; to turn each row, as
-    ``sums_by_distance`` does, takes longer than all the rest. ``CELLS``: the dtype of the factors. bf16 has the range
-    of fp32; cells that have more bits are two of its numbers, and so are their sums.
+    The tile is cut into squares. In each of them cells are (column - SQUARE) apart, and squares are a multiple of
+    SQUARE apart from each other. Both sums are products with ones and zeros; to turn each row, as ``sums_by_distance``
+    does, takes longer than all the rest. Squares whose queries are all before their keys have masked cells alone.
+    ``CELLS``: the dtype of the factors. bf16 has the range of fp32; ``PARTS`` of its numbers stand for a cell, and two
+    for a square's sum.
     """
     BLOCK_M: tl.constexpr = b_grad_s.shape[0]
     BLOCK_N: tl.constexpr = b_grad_s.shape[1]
     ACROSS: tl.constexpr = BLOCK_N // SQUARE
-    SQUARES: tl.constexpr = BLOCK_M // SQUARE * ACROSS
-    b_squares = b_grad_s.reshape(BLOCK_M // SQUARE, SQUARE, ACROSS, SQUARE)
+    DOWN: tl.constexpr = BLOCK_M // SQUARE
+    SQUARES: tl.constexpr = DOWN * ACROSS
+    o_own = tl.arange(0, 2 * ACROSS)
+    o_rows = o_own + (ahead // SQUARE - ACROSS)
+    p_sums = p_squares + (o_rows[:, None] * 2 * SQUARE + tl.arange(0, 2 * SQUARE)[None, :])
+    m_sums = ((o_rows >= 0) & (o_own < ACROSS + DOWN))[:, None]
+    tl.debug_barrier()  # other threads may have stored what this one takes up
+    b_before = tl.load(p_sums, mask=m_sums, other=0.0)
+    b_squares = b_grad_s.reshape(DOWN, SQUARE, ACROSS, SQUARE)
     b_squares = b_squares.permute(0, 2, 1, 3).reshape(SQUARES, SQUARE * SQUARE)
     o_cell = tl.arange(0, SQUARE * SQUARE)
     o_column = o_cell // SQUARE - o_cell % SQUARE + SQUARE
@@ -231,10 +238,8 @@ def sums_of_squares(
     b_sums = product_with_ones(b_is_column, b_squares, False, PARTS)
     o_square = tl.arange(0, SQUARES)
     o_row = o_square // ACROSS - o_square % ACROSS + ACROSS
-    b_is_row = (tl.arange(0, 2 * ACROSS)[:, None] == o_row[None, :]).to(CELLS)
-    b_sums = product_with_ones(b_is_row, b_sums, True, 2)
-    is_stripe = (tl.arange(0, STRIPES) == i_stripe)[None, :, None]
-    return tl.where(is_stripe, b_sums[:, None, :], 0.0).reshape(2 * ACROSS, STRIPES * 2 * SQUARE)
+    b_is_row = (o_own[:, None] == o_row[None, :]).to(CELLS)
+    tl.store(p_sums, b_before + product_with_ones(b_is_row, b_sums, True, 2), mask=m_sums)
 
 
 @triton.jit
@@ -243,6 +248,7 @@ def gather_gradients(
     b_grad_v,
     b_grad_bias,
     b_grad_table,
+    p_squares,
     b_k,
     b_v,
     b_key_bias,
@@ -301,10 +307,8 @@ def gather_gradients(
             b_grad_bias += tl.sum(b_grad_s, axis=0)
         if NEEDS_TABLE:
             if SQUARE > 0:
-                STRIPES: tl.constexpr = BLOCKS * SHAPE.BLOCK_N // SHAPE.BLOCK_M
                 PARTS: tl.constexpr = 1 if tl.bfloat16 == SHAPE.COMPUTE else 2
-                i_stripe = (i_query - i_key) // SHAPE.BLOCK_M
-                b_grad_table += sums_of_squares(b_grad_s, i_stripe, STRIPES, SQUARE, CELLS, PARTS)
+                add_squares(p_squares, b_grad_s, i_query - i_key, SQUARE, CELLS, PARTS)
             elif SHAPE.INSIDE == NONE:  # one sum, among the largest distances
                 is_largest = (tl.arange(0, BLOCKS) == BLOCKS - 1)[:, None]
                 b_grad_table += tl.where(is_largest, tl.sum(b_grad_s, axis=0)[None, :], 0.0)
@@ -376,7 +380,7 @@ def short_backward_kernel(
         p_sums: [Nq, H, D] fp32, what is known of the queries' gradients; ``p_grad_q`` if that is fp32; or None if a
             row is no longer than a tile.
         p_partial: [sequences, H, ...] fp32 or None: gradient of the biases by distance, BLOCKS x BLOCK_N numbers; or
-            with ``SQUARE`` > 0 what ``sums_of_squares`` gives in ``CELLS``, with a stripe for each BLOCK_M distances.
+            with ``SQUARE`` > 0 the twice as many that ``add_squares`` adds up by products in ``CELLS``.
         p_grad_key_bias: [N, H] fp32 or None. p_grad_logit_scale: [Nq, H] fp32 or None.
         BLOCK_N is a multiple of BLOCK_M. The others as in ``short_forward_kernel``.
     """
@@ -397,10 +401,11 @@ def short_backward_kernel(
         sums = dense_rows(p_sums, head.first_query, i_head, heads, SHAPE)
 
     DISTANCES: tl.constexpr = BLOCKS * SHAPE.BLOCK_N
+    b_grad_table = tl.zeros([BLOCKS, SHAPE.BLOCK_N], tl.float32)
+    p_squares = p_partial
     if SQUARE > 0:
-        b_grad_table = tl.zeros([2 * SHAPE.BLOCK_N // SQUARE, DISTANCES // SHAPE.BLOCK_M * 2 * SQUARE], tl.float32)
-    else:
-        b_grad_table = tl.zeros([BLOCKS, SHAPE.BLOCK_N], tl.float32)
+        p_squares += tl.program_id(0).to(tl.int64) * 2 * DISTANCES
+        tl.store(p_squares + tl.arange(0, 2 * DISTANCES), tl.zeros([2 * DISTANCES], tl.float32))
     for i_key in range(0, SHAPE.BLOCK_N if BLOCKS == 1 else head.rows, SHAPE.BLOCK_N):
         o_keys = i_key + tl.arange(0, SHAPE.BLOCK_N)
         b_k = load_tile(head_k, 0, o_keys, head.rows, SHAPE, SHAPE.COMPUTE)
@@ -421,7 +426,7 @@ def short_backward_kernel(
         b_grad_v = tl.zeros([SHAPE.BLOCK_N, SHAPE.BLOCK_D], tl.float32)
         b_grad_bias = tl.zeros([SHAPE.BLOCK_N], tl.float32)
         b_grad_k, b_grad_v, b_grad_bias, b_grad_table = gather_gradients(
-            b_grad_k, b_grad_v, b_grad_bias, b_grad_table, b_k, b_v, b_key_bias, i_key, head_q, head_out,
+            b_grad_k, b_grad_v, b_grad_bias, b_grad_table, p_squares, b_k, b_v, b_key_bias, i_key, head_q, head_out,
             head_grad_out, p_lse, grad_q, sums, p_grad_logit_scale, head, i_next, terms, places, sizes, scale,
             first, end, SHAPE, PACK, BLOCKS, SQUARE, CELLS, p_partial is not None, p_grad_key_bias is not None,
         )  # fmt: skip
@@ -432,38 +437,23 @@ def short_backward_kernel(
         if BLOCKS > 1:
             tl.debug_barrier()  # other threads may take up the sums of the queries' gradients
 
-    if p_partial is not None:
-        ROWS: tl.constexpr = b_grad_table.shape[0]
-        COLUMNS: tl.constexpr = b_grad_table.shape[1]
-        o_cells = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-        tl.store(p_partial + tl.program_id(0).to(tl.int64) * ROWS * COLUMNS + o_cells, b_grad_table)
+    if p_partial is not None and SQUARE == 0:
+        o_distances = tl.arange(0, BLOCKS)[:, None] * SHAPE.BLOCK_N + tl.arange(0, SHAPE.BLOCK_N)[None, :]
+        tl.store(p_partial + tl.program_id(0).to(tl.int64) * DISTANCES + o_distances, b_grad_table)
 
 
 @triton.jit
-def sums_at_distances(
-    p_parts,
-    o_distance,
-    m_cells,
-    STRIPES: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    SQUARE: tl.constexpr,
-):
-    """[parts, distances]: what parts [parts, 1], each as ``sums_of_squares`` gives it, have at distances [BLOCK].
+def sums_at_distances(p_parts, o_distance, m_cells, DISTANCES: tl.constexpr, SQUARE: tl.constexpr):
+    """[parts, distances]: what parts [parts, 1], each as ``add_squares`` leaves it, have at distances [BLOCK].
 
-    A distance is BLOCK_M times that of a stripe, plus SQUARE times one of squares and one of cells, of both signs.
+    It is one number of squares that are as far from each other, and one of squares that are farther by one.
     """
-    ACROSS: tl.constexpr = BLOCK_N // SQUARE
-    DOWN: tl.constexpr = BLOCK_M // SQUARE
     b_sums = tl.zeros(m_cells.shape, tl.float32)
     for i_more in tl.static_range(2):
-        o_squares = o_distance // SQUARE + i_more
+        o_row = o_distance // SQUARE + i_more
         o_column = o_distance % SQUARE + SQUARE * (1 - i_more)
-        for i_stripe in tl.static_range(BLOCK_N // BLOCK_M + 1):
-            o_stripe = o_squares // DOWN + i_stripe
-            o_row = o_squares - o_stripe * DOWN + ACROSS
-            p_cells = p_parts + ((o_row * STRIPES + o_stripe) * 2 * SQUARE + o_column)[None, :]
-            b_sums += tl.load(p_cells, mask=m_cells & (o_stripe < STRIPES)[None, :], other=0.0)
+        m_row = (o_row < DISTANCES // SQUARE)[None, :]
+        b_sums += tl.load(p_parts + (o_row * 2 * SQUARE + o_column)[None, :], mask=m_cells & m_row, other=0.0)
     return b_sums
 
 
@@ -475,8 +465,6 @@ def distance_gradient_kernel(
     groups,
     heads,
     DISTANCES: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     SQUARE: tl.constexpr,
     BLOCK_G: tl.constexpr,
     BLOCK_W: tl.constexpr,
@@ -486,10 +474,9 @@ def distance_gradient_kernel(
 
     Args:
         p_partial: [models, groups, heads, ...] fp32, see ``short_backward_kernel``, as are DISTANCES, the number of
-            them, BLOCK_M, BLOCK_N and SQUARE. p_grad_table: [models, heads, width] fp32.
+            them, and SQUARE. p_grad_table: [models, heads, width] fp32.
     """
-    STRIPES: tl.constexpr = DISTANCES // BLOCK_M
-    NUMBERS: tl.constexpr = 4 * BLOCK_N * STRIPES if SQUARE > 0 else DISTANCES  # of a group and head
+    NUMBERS: tl.constexpr = 2 * DISTANCES if SQUARE > 0 else DISTANCES  # of a group and head
     blocks = tl.cdiv(width, BLOCK_W)
     i_table = tl.program_id(0) // blocks
     i_own = tl.program_id(0) % blocks * BLOCK_W
@@ -509,7 +496,7 @@ def distance_gradient_kernel(
             m_cells = (o_part < groups)[:, None] & (o_distance < DISTANCES)[None, :]
             p_parts = p_table_sums + (o_part.to(tl.int64) * heads * NUMBERS)[:, None]
             if SQUARE > 0:
-                b_sums += sums_at_distances(p_parts, o_distance, m_cells, STRIPES, BLOCK_M, BLOCK_N, SQUARE)
+                b_sums += sums_at_distances(p_parts, o_distance, m_cells, DISTANCES, SQUARE)
             else:
                 b_sums += tl.load(p_parts + o_distance[None, :], mask=m_cells, other=0.0)
         b_sum = tl.sum(b_sums, axis=0)
