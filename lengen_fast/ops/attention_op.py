@@ -185,6 +185,9 @@ def _save(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> Non
     ctx.settings = inputs[10 : len(FORWARD_NAMES) - 1]
 
 
+TENSORS = 13  # of the arguments of the backward operator; they come first, and may be unpacked only once
+
+
 def _arguments_of_backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
     return grad_out, *ctx.saved_tensors, *ctx.settings, *ctx.needs_input_grad[3:6]
 
@@ -229,7 +232,7 @@ class Eager(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         arguments = _arguments_of_backward(ctx, grad_out)
         # create_graph: the operator refuses when the gradient is differentiated
-        if torch.is_grad_enabled() or not is_eager(grad_out, *ctx.saved_tensors) or is_batched(grad_out):
+        if torch.is_grad_enabled() or not is_eager(*arguments[:TENSORS]) or is_batched(grad_out):
             return _gradients_of_inputs(ctx, AttentionBackward.apply(*arguments))
         return _gradients_of_inputs(ctx, _gradients(*_split(arguments)))
 
