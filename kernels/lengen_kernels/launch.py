@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from triton.compiler import CompiledKernel
 
 MOST_PROGRAMS = 2**31 - 1  # of the first dimension of a grid; the others hold only 65,535
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
@@ -97,7 +98,7 @@ class _Calls:
             known[0][programs, 1, 1](*self.all(arguments))
             return
         compiled = through_triton(self.kernel, programs, arguments)
-        if compiled is not None and REMEMBERS:  # a hook of Triton's may keep it from compiling
+        if isinstance(compiled, CompiledKernel) and REMEMBERS:  # not if a hook kept Triton from compiling, or it waits
             self.compiled[key] = compiled, constants
 
 

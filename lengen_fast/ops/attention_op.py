@@ -185,7 +185,7 @@ def _save(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> Non
     ctx.settings = inputs[10 : len(FORWARD_NAMES) - 1]
 
 
-TENSORS = 13  # of the arguments of the backward operator; they come first, and may be unpacked only once
+TENSORS = BACKWARD_NAMES.index("longest")  # of the arguments of the backward operator, the first of them
 
 
 def _arguments_of_backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
@@ -230,8 +230,8 @@ class Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        arguments = _arguments_of_backward(ctx, grad_out)
-        # create_graph: the operator refuses when the gradient is differentiated
+        arguments = _arguments_of_backward(ctx, grad_out)  # what was saved may be unpacked only once
+        # the operator refuses to be differentiated (create_graph), and serves modes and transforms that came later
         if torch.is_grad_enabled() or not is_eager(*arguments[:TENSORS]) or is_batched(grad_out):
             return _gradients_of_inputs(ctx, AttentionBackward.apply(*arguments))
         return _gradients_of_inputs(ctx, _gradients(*_split(arguments)))
